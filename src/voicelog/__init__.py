@@ -1,0 +1,1 @@
+"""voicelog: what happened in a voice call, and how long each part took."""

@@ -1,0 +1,253 @@
+"""The settings: one table that feeds the environment, the command line and the documentation.
+
+A setting `brokers` is `VOICELOG_BROKERS` in the environment, `--brokers` on the sink's command line and
+`configure(brokers=...)` in the library. Nothing runs here: `load` turns strings into a frozen `Settings`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from voicelog.errors import ConfigError
+
+PREFIX = "VOICELOG_"
+NOT_SETTINGS = ("VOICELOG_TEST_", "VOICELOG_SESSION")
+"""Names in the environment that begin like a setting and are none: the test suite's, and a handed-over session."""
+
+CONTENT_KINDS = ("transcript", "prompt", "response", "text")
+
+
+@attrs.frozen
+class Setting:
+    """One setting; `used_by` says whether the library, the sink or both read it."""
+
+    name: str
+    parse: Callable[[str], Any]
+    default: Any
+    unit: str
+    help: str
+    used_by: str = "both"
+    secret: bool = False
+
+    @property
+    def env(self) -> str:
+        """The name in the environment."""
+        return PREFIX + self.name.upper()
+
+    @property
+    def kind(self) -> str:
+        """The type as the documentation calls it."""
+        return self.parse.__name__.removeprefix("_").replace("str", "text")
+
+
+def _bool(text: str) -> bool:
+    value = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if text.strip().lower() not in value:
+        message = "expected true or false"
+        raise ValueError(message)
+    return value[text.strip().lower()]
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number <= 0:
+        message = "expected a whole number above 0"
+        raise ValueError(message)
+    return number
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        message = "expected a whole number from 0 on"
+        raise ValueError(message)
+    return number
+
+
+def _brokers(text: str) -> str:
+    for part in text.split(","):
+        host, _, port = part.strip().rpartition(":")
+        if "/" in part or not host or not port.isdigit() or not 0 < int(port) < 65536:
+            message = "expected host:port, or several with commas, such as redpanda-0:9092,redpanda-1:9092"
+            raise ValueError(message)
+    return text
+
+
+def _kinds(text: str) -> frozenset[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if names == ["all"]:
+        return frozenset(CONTENT_KINDS)
+    if names == ["none"]:
+        return frozenset()
+    for name in names:
+        if name not in CONTENT_KINDS:
+            message = f"expected all, none, or some of {', '.join(CONTENT_KINDS)}"
+            raise ValueError(message)
+    return frozenset(names)
+
+
+def _pairs(text: str) -> dict[str, str]:
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    if any(not equals or not name.strip() for name, equals, _ in pairs):
+        message = "expected name=value, or several with commas, such as linger.ms=5,socket.keepalive.enable=true"
+        raise ValueError(message)
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("brokers", _brokers, "127.0.0.1:9092", "", "Kafka bootstrap servers, host:port with commas between"),
+    Setting("topic_prefix", str, "", "", "put before every topic's name"),
+    Setting("enabled", _bool, True, "", "false turns the library off", "library"),
+    Setting("service", str, "", "", "name of the program that measures; default: the program's file name", "library"),
+    Setting("host", str, "", "", "name of the machine; default: its host name", "library"),
+    Setting(
+        "capture_content", _kinds, frozenset({"transcript", "response", "text"}), "",
+        "which texts are sent: all, none, or some of transcript, prompt, response, text", "library",
+    ),
+    Setting("queue_max_messages", _positive, 100_000, "messages",
+            "events that may wait in memory for the broker; the newest above it are dropped and counted", "library"),
+    Setting("queue_max_bytes", _positive, 64 * 1024 * 1024, "bytes",
+            "the same limit in bytes", "library"),
+    Setting("delivery_timeout_ms", _positive, 300_000, "ms",
+            "how long an event waits for the broker's acknowledgement before it is given up and counted", "library"),
+    Setting("linger_ms", _count, 20, "ms", "how long the library gathers events into one request", "library"),
+    Setting("flush_timeout_ms", _count, 5_000, "ms", "how long the program's exit may wait for unsent events", "library"),
+    Setting("stage_started_after_ms", _count, 10_000, "ms",
+            "a stage that is open for longer is reported with stage_started; 0 turns it off", "library"),
+    Setting("store", str, "sqlite:///voicelog.db", "",
+            "where events are kept: sqlite:///path.db or scylla://host1,host2:9042/voice_ai_ks?local_dc=dc1", "sink"),
+    Setting("group", str, "voicelog-sink", "", "consumer group of the sink's replicas", "sink"),
+    Setting("http", str, "127.0.0.1:8080", "", "address of /health, /ready and /metrics; port 0 takes a free one; off for none",
+            "sink"),
+    Setting("start_timeout_ms", _count, 30_000, "ms",
+            "how long broker and store are waited for at start before the sink gives up", "sink"),
+    Setting("batch_max_events", _positive, 2_000, "events", "most events that are written at once", "sink"),
+    Setting("batch_linger_ms", _count, 50, "ms", "how long the sink gathers events before it writes", "sink"),
+    Setting("max_message_bytes", _positive, 1024 * 1024, "bytes",
+            "a larger message goes to the dead letters as too_large", "sink"),
+    Setting("topic_partitions", _positive, 12, "partitions", "partitions of each topic that init makes", "sink"),
+    Setting("topic_replication", _count, 0, "replicas", "replicas of each topic; 0 leaves it to the broker", "sink"),
+    Setting("topic_retention_ms", _positive, 7 * 24 * 3600 * 1000, "ms", "how long the topics keep events", "sink"),
+    Setting("topic_compression", str, "zstd", "", "compression.type of the topics", "sink"),
+    Setting("cql_replication", str, "1", "",
+            "replication of the keyspace: a factor for local_dc, or dc1:3,dc2:3", "sink"),
+    Setting("ttl_days", _positive, 90, "days", "how long events are kept, counted from the event", "sink"),
+    Setting("log_format", str, "text", "", "text or json", "sink"),
+    Setting("security_protocol", str, "PLAINTEXT", "", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"),
+    Setting("sasl_mechanism", str, "", "", "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER"),
+    Setting("sasl_username", str, "", "", "user at the broker"),
+    Setting("sasl_password", str, "", "", "password at the broker", secret=True),
+    Setting("ssl_ca_file", str, "", "", "certificate authority of the brokers, PEM"),
+    Setting("ssl_certificate_file", str, "", "", "own certificate for the brokers, PEM"),
+    Setting("ssl_key_file", str, "", "", "own key for the brokers, PEM"),
+    Setting("ssl_key_password", str, "", "", "password of that key", secret=True),
+    Setting("cql_username", str, "", "", "user at the store", "sink"),
+    Setting("cql_password", str, "", "", "password at the store", "sink", secret=True),
+    Setting("cql_ca_file", str, "", "", "certificate authority of the store, PEM; turns TLS on", "sink"),
+    Setting("cql_certificate_file", str, "", "", "own certificate for the store, PEM", "sink"),
+    Setting("cql_key_file", str, "", "", "own key for the store, PEM", "sink"),
+    Setting("kafka_config", _pairs, {}, "", "any settings of librdkafka: name=value with commas between"),
+)  # fmt: skip
+
+BY_NAME: dict[str, Setting] = {row.name: row for row in SETTINGS}
+
+
+@attrs.frozen
+class Settings:
+    """The values, one attribute a setting; its repr masks secrets."""
+
+    values: Mapping[str, Any]
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a setting's value."""
+        try:
+            return self.values[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __repr__(self) -> str:
+        """Show every value, secrets as ***."""
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.masked().items())})"
+
+    def masked(self) -> dict[str, Any]:
+        """Return the values with every secret that is set as ***."""
+        return {n: "***" if BY_NAME[n].secret and v else v for n, v in self.values.items()}
+
+    def kafka(self) -> dict[str, Any]:
+        """Return the librdkafka settings that producer, consumer and admin client share."""
+        names = {
+            "security.protocol": self.security_protocol, "sasl.mechanism": self.sasl_mechanism,
+            "sasl.username": self.sasl_username, "sasl.password": self.sasl_password,
+            "ssl.ca.location": self.ssl_ca_file, "ssl.certificate.location": self.ssl_certificate_file,
+            "ssl.key.location": self.ssl_key_file, "ssl.key.password": self.ssl_key_password,
+        }  # fmt: skip
+        given = {name: value for name, value in names.items() if value}
+        return {"bootstrap.servers": self.brokers, **given, **self.kafka_config}
+
+
+def load(given: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> tuple[Settings, list[str]]:
+    """Return the settings and what is wrong in the environment, a sentence each.
+
+    A value in `given` wins over the environment's, which wins over the default. A wrong name or value in `given`
+    raises ConfigError; one in the environment is left out and told, so that a program whose environment is wrong
+    runs on.
+    """
+    values = defaults()
+    problems = []
+    for name, text in from_environment(os.environ if environ is None else environ).items():
+        try:
+            values[name] = parse(name, text)
+        except ConfigError as exc:
+            problems.append(str(exc))
+    for name, value in given.items():
+        if value is not None:
+            values[name] = parse(name, value)
+    return Settings(values), problems
+
+
+def defaults() -> dict[str, Any]:
+    """Return every setting's default; service and host are found out."""
+    values = {row.name: row.default for row in SETTINGS}
+    program = os.path.splitext(os.path.basename(sys.argv[0] if sys.argv else ""))[0]
+    return {**values, "service": program or "python", "host": socket.gethostname()}
+
+
+def from_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what the environment sets, by the setting's name; also names that are no setting."""
+    return {
+        name.removeprefix(PREFIX).lower(): text
+        for name, text in environ.items()
+        if name.startswith(PREFIX) and not name.startswith(NOT_SETTINGS) and text
+    }
+
+
+def parse(name: str, value: Any) -> Any:
+    """Return the value of the setting `name`; raises ConfigError that says value, expectation and remedy."""
+    row = BY_NAME.get(name)
+    if row is None:
+        near = difflib.get_close_matches(name, BY_NAME, n=1)
+        hint = f"did you mean {near[0]} ({BY_NAME[near[0]].env})?" if near else f"known are: {', '.join(BY_NAME)}"
+        message = f"{name!r} ({PREFIX}{name.upper()}) is no setting of voicelog: {hint}"
+        raise ConfigError(message)
+    text = _as_text(value)
+    try:
+        return row.parse(text)
+    except ValueError as exc:
+        shown = "***" if row.secret else repr(value)
+        message = f"{row.env} is {shown}: {exc} ({row.help})"
+        raise ConfigError(message) from exc
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ",".join(f"{k}={v}" for k, v in value.items())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return ",".join(str(v) for v in value) or "none"
+    return str(value)

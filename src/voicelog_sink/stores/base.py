@@ -1,0 +1,110 @@
+"""What every store does: rows in, rows out, and its own schema. The contract that both stores are tested against."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import attrs
+
+Values = dict[str, Any]
+"""A row: column to value. A TIME is an int of milliseconds, a BLOB bytes; an absent column is None or left out."""
+
+
+class Row(NamedTuple):
+    """One row for `table`; every key column is set."""
+
+    table: str
+    values: Values
+
+
+class Rejected(NamedTuple):
+    """A row, by its index in what was written, that the store will never take."""
+
+    index: int
+    error: str
+    message: str
+
+
+@attrs.frozen
+class Difference:
+    """One way in which the live schema is not what it should be: `what` is a sentence, `remedy` the command."""
+
+    what: str
+    remedy: str
+
+
+class StoreError(Exception):
+    """Base of what a store raises; the driver's error is its cause."""
+
+
+class StoreUnavailable(StoreError):
+    """The store can't be reached, is overloaded or timed out: the same call may succeed later."""
+
+
+class StoreMisconfigured(StoreError):
+    """The store answers but can't work as it is: a missing table, a refused login, a wrong URL. An operator must act."""
+
+
+class Store(ABC):
+    """A store of voicelog's tables. Used by one thread; a second thread opens a second store."""
+
+    @abstractmethod
+    def open(self, timeout_ms: int) -> None:
+        """Connect. Blocks up to about `timeout_ms`; raises StoreUnavailable or StoreMisconfigured.
+
+        The schema need not exist yet: `init` and `check` work after it, `write` and `select` raise
+        StoreMisconfigured where a table is missing. A call after a failed one is allowed.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of every connection, thread and file. Never raises; a second call does nothing."""
+
+    @abstractmethod
+    def ping(self) -> None:
+        """Ask the store for a sign of life; raises StoreUnavailable or StoreMisconfigured."""
+
+    @abstractmethod
+    def write(self, rows: Sequence[Row]) -> list[Rejected]:
+        """Store every row durably and return those that the store will never take.
+
+        Blocks until each row is acknowledged or refused. The same row again changes nothing. Rows of an APPENDED
+        table expire `ttl_days` after their ts, not after the write; one whose time is over already is left out
+        silently (the caller counts those beforehand). A row of a table with a version never replaces one of a higher version. StoreUnavailable and
+        StoreMisconfigured say that some rows may be stored and some not: the caller writes all of them again.
+        """
+
+    @abstractmethod
+    def delete(self, table: str, keys: Sequence[Values]) -> None:
+        """Delete rows by their whole keys; what is not there is ignored. Raises as `write` does."""
+
+    @abstractmethod
+    def select(
+        self,
+        source: str,
+        partitions: Sequence[Mapping[str, Any]],
+        *,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Values]:
+        """Yield rows of a table or view, partition by partition in the given order, each in its clustering order.
+
+        A partition gives every partition-key column, or one indexed column. `since_ms` (inclusive) and `until_ms`
+        (exclusive) bound the first clustering column where that is a TIME; `limit` is per partition. Rows hold every
+        column, absent as None. Streams: a long partition is not held in memory. Raises as `write` does.
+        """
+
+    @abstractmethod
+    def partitions(self, table: str) -> Iterator[Values]:
+        """Yield every distinct partition key of a table, in no order. Reads the whole table's keys: for people only."""
+
+    @abstractmethod
+    def init(self) -> list[str]:
+        """Make or complete the schema; return what was done, a sentence each. A second call does nothing."""
+
+    @abstractmethod
+    def check(self) -> list[Difference]:
+        """Compare the live schema with what it should be; change nothing."""
