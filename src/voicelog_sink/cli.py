@@ -1,0 +1,94 @@
+"""The command line `voicelog-sink`: finds the command's file, and turns errors into one sentence and a status.
+
+Status 0: done. 1: it failed. 2: wrong use. What went wrong is on stderr, without a traceback.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+import click
+
+from voicelog.errors import ConfigError
+from voicelog_sink import commands
+from voicelog_sink.errors import SinkError
+from voicelog_sink.stores.base import StoreError
+from voicelog_sink.version import sink_version
+
+FAILED = 1
+WRONG_USE = 2
+INTERRUPTED = 130
+PIPE_CLOSED = 141
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are the files in commands/, imported only when they are needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the files."""
+        return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(commands.__path__))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command's file and return its `command`; None when there is no such file."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        module = importlib.import_module(f"{commands.__name__}.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that `args` begins with; raises a UsageError that names the nearest one."""
+        known = self.list_commands(ctx)
+        if args[0] not in known and not args[0].startswith("-"):
+            near = get_close_matches(args[0], known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+            message = f"{args[0]!r} is no command of voicelog-sink: {hint}"
+            raise click.UsageError(message, ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.command(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    epilog="\b\nExamples:\n  voicelog-sink dev -- python bot.py\n  voicelog-sink sessions\n  voicelog-sink COMMAND --help",
+)
+@click.version_option(sink_version(), prog_name="voicelog-sink", message="%(prog)s %(version)s")
+def group() -> None:
+    """Keep what voice agents report: from the broker into a store, and back as calls, waterfalls and percentiles."""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status; raises nothing that a user could cause."""
+    try:
+        status = group.main(args, prog_name="voicelog-sink", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as exc:
+        exc.show()
+        return WRONG_USE if isinstance(exc, click.UsageError) else FAILED
+    except ConfigError as exc:
+        return _fail(str(exc), WRONG_USE)
+    except (SinkError, StoreError) as exc:
+        return _fail(str(exc), FAILED)
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        return _leave_pipe()
+    return status if isinstance(status, int) else 0
+
+
+def _fail(sentence: str, status: int) -> int:
+    click.echo(f"voicelog-sink: {sentence}", err=True)
+    return status
+
+
+def _leave_pipe() -> int:
+    """Point stdout at nothing, so that the interpreter's last flush has somewhere to go."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return PIPE_CLOSED

@@ -1,0 +1,1 @@
+"""One file a command; each defines a click command object named `command`."""
