@@ -1,0 +1,276 @@
+"""A restaurant's phone bot: hears, thinks and speaks, and voicelog times every part of every call.
+
+    python orchestrator.py                      with models on this machine and no network, see README.md
+    OPENAI_BASE_URL=https://api.openai.com/v1 OPENAI_API_KEY=... python orchestrator.py
+
+The callers are simulated: one is the recording of a human, one interrupts the bot, one wants a table while
+the booking system hangs. The sound of each call is written to out/<session>.wav.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
+from pathlib import Path
+from typing import Any
+
+import voicelog
+
+HERE = Path(__file__).parent
+try:
+    import numpy as np
+    import openai
+
+    from caller import Caller, Utterance, human_recording
+    from player import Player
+    from speech import Speech
+    from speech_server.child import SpeechServerError, running
+except ModuleNotFoundError as missing:
+    sys.exit(
+        f"The example needs the package {missing.name}, which is not installed:\n"
+        f"    {sys.executable} -m pip install -r {HERE / 'requirements.txt'}\n"
+        f"    {sys.executable} -m pip install --no-deps -r {HERE / 'requirements-no-deps.txt'}"
+    )
+
+REMOTE = "OPENAI_BASE_URL" in os.environ
+PROVIDER = "openai" if REMOTE else "local"
+STT_MODEL = os.environ.get("STT_MODEL", "gpt-4o-mini-transcribe" if REMOTE else "moonshine-base-en")
+LLM_MODEL = os.environ.get("LLM_MODEL", "gpt-4o-mini" if REMOTE else "smollm2-135m-instruct")
+TTS_MODEL = os.environ.get("TTS_MODEL", "gpt-4o-mini-tts" if REMOTE else "espeak-ng")
+TTS_RATE = int(os.environ.get("TTS_RATE", "24000" if REMOTE else "22050"))
+BOT_VOICE, CALLER_VOICE = "alloy", "onyx"
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "a": {"temperature": 0.2, "max_tokens": 60, "seed": 7},
+    "b": {"temperature": 0.8, "max_tokens": 100, "seed": 7},
+}
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\s*\n\s*")
+APOLOGY = "I am sorry, our booking system does not answer at the moment. What else can I do for you?"
+
+client: openai.AsyncOpenAI
+
+
+# The parts of the pipeline
+
+
+async def hear(utterance: Utterance) -> str:
+    """Recognise what the caller said."""
+    with voicelog.stage("stt", provider=PROVIDER, model=STT_MODEL) as stt:
+        wav = ("utterance.wav", utterance.speech.as_wav())
+        text = ""
+        async for event in await client.audio.transcriptions.create(file=wav, model=STT_MODEL, stream=True):
+            if event.type == "transcript.text.delta":
+                stt.mark_first()
+            elif event.type == "transcript.text.done":
+                text = event.text
+        stt.set(transcript=text, language="en", audio_ms=utterance.speech.duration_ms)
+    return text
+
+
+@voicelog.stage("tool", provider="calendar")
+async def opening_hours() -> str:
+    """Look up when the restaurant is open."""
+    return "We are open on Saturday from nine in the morning until eleven at night."
+
+
+@voicelog.stage("tool", provider="booking")
+async def book_table() -> str:
+    """Ask the booking system for a table; today it hangs."""
+    await asyncio.sleep(0.3)
+    raise TimeoutError("the booking system did not answer within 300 ms")
+
+
+@voicelog.stage("llm", provider=PROVIDER, model=LLM_MODEL)
+async def think(messages: list[dict[str, str]], parameters: dict[str, Any]) -> AsyncGenerator[str]:
+    """Yield the language model's answer, token by token."""
+    llm = voicelog.current_stage()
+    llm.set(prompt=json.dumps(messages), parameters=parameters)
+    said = ""
+    try:
+        async with await client.chat.completions.create(
+            model=LLM_MODEL,
+            messages=messages,
+            stream=True,
+            stream_options={"include_usage": True},
+            **parameters,
+        ) as chunks:
+            async for chunk in chunks:
+                if chunk.usage:
+                    llm.usage(
+                        input_tokens=chunk.usage.prompt_tokens, output_tokens=chunk.usage.completion_tokens
+                    )
+                for choice in chunk.choices:
+                    if choice.finish_reason:
+                        llm.set(finish_reason=choice.finish_reason)
+                    if choice.delta.content:
+                        said += choice.delta.content
+                        yield choice.delta.content
+    finally:
+        llm.set(response=said)
+
+
+@voicelog.stage("tts", provider=PROVIDER, model=TTS_MODEL, voice=BOT_VOICE, sample_rate_hz=TTS_RATE)
+async def speak(sentence: str) -> AsyncGenerator[bytes]:
+    """Yield the sound of a sentence, a tenth of a second at a time."""
+    tts = voicelog.current_stage()
+    tts.set(text=sentence, characters=len(sentence))
+    size = 0
+    try:
+        async with client.audio.speech.with_streaming_response.create(
+            model=TTS_MODEL, voice=BOT_VOICE, input=sentence, response_format="pcm"
+        ) as response:
+            async for pcm in response.iter_bytes(TTS_RATE // 10 * 2):
+                size += len(pcm)
+                yield pcm
+    finally:
+        tts.set(bytes=size, audio_ms=size / 2 / TTS_RATE * 1000)
+
+
+# What joins them
+
+
+async def reply(heard: str, parameters: dict[str, Any]) -> AsyncGenerator[str]:
+    """Yield the answer to what was heard, sentence by sentence."""
+    messages = [{"role": "user", "content": heard}]
+    try:
+        if "open" in heard.lower():
+            rewrite = {"role": "system", "content": "Rewrite the sentence so that it sounds friendly."}
+            messages = [rewrite, {"role": "user", "content": await opening_hours()}]
+        elif "table" in heard.lower():
+            messages.append({"role": "system", "content": await book_table()})
+    except TimeoutError:
+        yield APOLOGY
+        return
+    first, text = True, ""
+    async with aclosing(think(messages, parameters)) as tokens:
+        async for token in tokens:
+            *sentences, text = SENTENCE_END.split(text + token)
+            for sentence in filter(None, sentences):
+                if first:
+                    voicelog.current_turn().mark("llm_first_sentence")
+                first = False
+                yield sentence
+    if text.strip():
+        yield text
+
+
+async def one_ahead(items: AsyncGenerator[str]) -> AsyncGenerator[str]:
+    """Yield each item while the next one is being made; no more, since an interruption throws them away."""
+    following = asyncio.ensure_future(anext(items, None))
+    try:
+        while (item := await following) is not None:
+            following = asyncio.ensure_future(anext(items, None))
+            yield item
+    finally:
+        following.cancel()
+        await asyncio.wait([following])
+        await items.aclose()
+
+
+async def answer(heard: str, parameters: dict[str, Any], player: Player) -> None:
+    """Speak each sentence while the one before is being played and the next one is being thought of."""
+    async with aclosing(one_ahead(reply(heard, parameters))) as sentences:
+        async for sentence in sentences:
+            print(f"    bot     {sentence}")
+            async with aclosing(speak(sentence)) as sound:
+                async for pcm in sound:
+                    if not player.speaking.is_set():
+                        voicelog.current_turn().mark("playback_start")
+                    await player.play(pcm)
+    await player.finish()
+    voicelog.current_turn().mark("playback_end")
+
+
+async def take_turn(utterance: Utterance, variant: str, caller: Caller, player: Player) -> None:
+    """Answer what the caller said, until the caller interrupts."""
+    with voicelog.turn() as turn:
+        turn.mark("user_speech_start", ago_ms=utterance.began_ms_ago)
+        turn.mark("user_speech_end", ago_ms=utterance.ended_ms_ago, anchor="vad")
+        heard = await hear(utterance)
+        turn.mark("turn_committed")
+        print(f"    caller  {heard}")
+        answering = asyncio.create_task(answer(heard, VARIANTS[variant], player))
+        interrupting = asyncio.create_task(caller.speaks_over(player))
+        await asyncio.wait([answering, interrupting], return_when=asyncio.FIRST_COMPLETED)
+        interrupting.cancel()
+        if not answering.done():
+            turn.interrupt()
+            player.stop()
+            answering.cancel()
+            print("            (is interrupted)")
+        await asyncio.wait([answering])
+        if not answering.cancelled():
+            answering.result()
+
+
+async def take_call(name: str, variant: str, says: list[Speech], out: Path, speed: float) -> None:
+    """Talk with one caller until they hang up."""
+    print(f"\n{name}, variant {variant}")
+    caller, player = Caller(says, speed), Player(TTS_RATE, speed)
+    with voicelog.session(name, variant=variant) as call:
+        while utterance := await caller.listen():
+            player.recording.caller(utterance.speech)
+            await take_turn(utterance, variant, caller, player)
+        call.disconnected("user_hangup")
+    player.recording.save(out / f"{name}.wav")
+    print(f"    sound   {out / name}.wav")
+
+
+# The demonstration
+
+
+async def prepare(sentence: str, interrupts_after_s: float | None = None) -> Speech:
+    """Have a caller's sentence spoken by another voice than the bot's."""
+    sound = await client.audio.speech.create(
+        model=TTS_MODEL, voice=CALLER_VOICE, input=sentence, response_format="pcm"
+    )
+    return Speech(np.frombuffer(sound.content, "<i2"), TTS_RATE, interrupts_after_s)
+
+
+async def main(options: argparse.Namespace) -> None:
+    """Take the calls."""
+    global client
+    async with AsyncExitStack() as stack:
+        if not REMOTE:
+            print("starting the models ...", flush=True)
+        address = os.environ["OPENAI_BASE_URL"] if REMOTE else await stack.enter_async_context(running())
+        key = os.environ.get("OPENAI_API_KEY", "none")
+        client = await stack.enter_async_context(
+            openai.AsyncOpenAI(base_url=address, api_key=key, timeout=60)
+        )
+        hours = await prepare("What time do you open on Saturday?")
+        dinner = await prepare("What do you recommend for dinner tonight?")
+        story = await prepare("Please tell me a long story about the sea.")
+        stop = await prepare("Sorry to interrupt. What time do you open on Saturday?", interrupts_after_s=4)
+        table = await prepare("Do you have a free table this evening?")
+        calls = [
+            ("front-desk-1", "a", [*human_recording(), hours]),
+            ("front-desk-2", "b", [dinner, story, stop]),
+            ("front-desk-3", "a", [table, hours]),
+        ]
+        for name, variant, says in calls:
+            await take_call(name, variant, says, options.out, options.speed)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="A voice bot and its callers, timed by voicelog.")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the WAV files")
+    parser.add_argument("--speed", type=float, default=4, help="how much faster than real time people speak")
+    parser.add_argument("--stats-file", type=Path, help="write voicelog.stats() here as JSON")
+    options = parser.parse_args()
+    sys.stdout.reconfigure(line_buffering=True)
+    voicelog.configure(service="front-desk")
+    try:
+        asyncio.run(main(options))
+    except (openai.OpenAIError, SpeechServerError) as error:
+        where = os.environ.get("OPENAI_BASE_URL", "the speech server on this machine")
+        sys.exit(f"{where} did not do its part: {error}")
+    voicelog.shutdown(10)
+    stats = json.dumps(voicelog.stats())
+    print(f"\nvoicelog: {stats}", file=sys.stderr)
+    if options.stats_file:
+        options.stats_file.write_text(stats)
