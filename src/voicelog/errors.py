@@ -20,6 +20,7 @@ REASONS: dict[str, str] = {
     "invalid_field": "a field has the wrong type or lies outside of its range",
     "too_large": "the message is larger than max_message_bytes",
     "store_rejected": "the store refused the row for good, while it took others",
+    "sink_failed": "the sink itself failed on the message: a bug; the stack trace is in the headers",
 }
 """Why a message goes to the dead letters: the header `voicelog.reason`, and its meaning."""
 

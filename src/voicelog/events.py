@@ -116,7 +116,8 @@ class Event:
     cost_usd: float | None = _field("US dollars by the user's price table; absent where a price is missing")
     error: ErrorInfo | None = _field("exception type, message and stack trace", text=True)
     extra: dict[str, Any] | None = attrs.field(
-        default=None, metadata={"doc": "fields of a newer version that this one does not know", "text": True, "wire": False}
+        default=None,
+        metadata={"doc": "fields of a newer version that this one does not know", "text": True, "wire": False},
     )
 
     @property
@@ -212,7 +213,9 @@ class Turn(Event):
 
     TYPE = "turn"
     turn_number: Count | None = _field("1 for the first turn of the stream")
-    marks: dict[str, Microseconds] | None = _field("name to epoch microseconds: user_speech_end, stt_final, playback_start, ...")
+    marks: dict[str, Microseconds] | None = _field(
+        "name to epoch microseconds: user_speech_end, stt_final, playback_start, ..."
+    )
     contributions: list[Contribution] | None = _field("contiguous parts that sum exactly to user_bot_latency_ms")
     figures: dict[str, Figure] | None = _field("every measured figure by its name, with anchor and quality")
     user_bot_latency_ms: float | None = _field("playback_start - user_speech_end, measured, milliseconds")

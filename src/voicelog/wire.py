@@ -38,7 +38,9 @@ def encode(event: Event, headers: Headers | None = None) -> Message:
     """Return the event as a message; raises EncodeError when a value is not JSON's."""
     kind = event.TYPE
     fields = {name: value for name in _WIRE_FIELDS[kind] if (value := getattr(event, name)) is not None}
-    value = encode_value({"v": SCHEMA_VERSION, "type": kind, "event_id": event.event_id, **fields, **(event.extra or {})})
+    value = encode_value(
+        {"v": SCHEMA_VERSION, "type": kind, "event_id": event.event_id, **fields, **(event.extra or {})}
+    )
     return Message(TOPIC_OF[kind], event.key.encode("utf-8", "replace"), value, headers or [])
 
 
@@ -90,7 +92,9 @@ def _kind(fields: dict[str, Any]) -> str:
     version = fields["v"]
     major = version.partition(".")[0] if isinstance(version, str) else version
     if isinstance(version, bool) or str(major) != str(SCHEMA_VERSION):
-        message = f"schema version {_clip(version)}: this sink knows major version {SCHEMA_VERSION}; update voicelog-sink"
+        message = (
+            f"schema version {_clip(version)}: this sink knows major version {SCHEMA_VERSION}; update voicelog-sink"
+        )
         raise DecodeError("unsupported_version", message)
     kind = fields["type"]
     if not isinstance(kind, str) or kind not in EVENT_TYPES:

@@ -1,0 +1,116 @@
+"""Switching on and off: configure, flush, shutdown, stats."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from typing import Any
+
+from voicelog.client import Client, state
+from voicelog.counters import Counters, logger
+from voicelog.producer import KafkaProducer
+from voicelog.settings import Settings, load
+from voicelog.watch import Watcher
+
+_lock = threading.Lock()
+_hooks: dict[str, bool] = {}
+
+
+def configure(**settings: Any) -> None:
+    """Switch voicelog on: `configure(brokers="redpanda:9092", service="front-desk")`, or VOICELOG_* in the environment.
+
+    Settings are listed in docs/reference/settings.md. The same settings again change nothing; other ones take the
+    place of the first. Does not wait for the broker. Raises ConfigError for a wrong name or value given here; what is
+    wrong in the environment is said in a warning and left out, so that the program runs on.
+    """
+    loaded, problems = load(settings)
+    for problem in problems:
+        logger.warning("voicelog: %s; it is left out", problem)
+    with _lock:
+        before = state.current
+        if before is not None and before.settings == loaded and not before.strict:
+            return
+        state.current = _start(loaded) if loaded.enabled else None
+        _install_hooks()
+    if before is not None:
+        _stop(before, 0.0 if before.strict else before.settings.flush_timeout_ms / 1000)
+
+
+def _start(settings: Settings) -> Client | None:
+    counters = Counters()
+    try:
+        client = Client(settings, KafkaProducer(settings, counters), counters)
+    except Exception as exc:  # librdkafka refuses a setting: the program must run on without voicelog
+        logger.warning("voicelog: off, librdkafka refuses the settings: %s. Check brokers, TLS and kafka_config.", exc)
+        return None
+    if settings.stage_started_after_ms:
+        client.watcher = Watcher(client, settings.stage_started_after_ms)
+    return client
+
+
+def _install_hooks() -> None:
+    if not _hooks:
+        _hooks["installed"] = True
+        atexit.register(_at_exit)
+        os.register_at_fork(after_in_child=_after_fork)
+
+
+def _at_exit() -> None:
+    client = state.current
+    if client is not None:
+        shutdown()
+
+
+_inherited: list[Client] = []
+
+
+def _after_fork() -> None:
+    """Give the child a client of its own; the parent's threads are not here, and its queue is the parent's to send."""
+    client = state.current
+    if client is None or client.strict:
+        return
+    _inherited.append(client)  # destroying librdkafka's handle in the child would hang
+    state.current = _start(client.settings)
+
+
+def flush(timeout: float = 5.0) -> int:
+    """Wait up to `timeout` seconds for the broker's acknowledgements; return how many events still wait."""
+    client = state.current
+    return client.producer.flush(timeout) if client is not None else 0
+
+
+def shutdown(timeout: float | None = None) -> int:
+    """Flush for up to `timeout` seconds (flush_timeout_ms by default) and switch off; return how many events were left.
+
+    Events after it are dropped and counted as `closed`, until `configure` is called again. Called at exit by itself.
+    """
+    client = state.current
+    if client is None:
+        return 0
+    return _stop(client, client.settings.flush_timeout_ms / 1000 if timeout is None else timeout)
+
+
+def _stop(client: Client, timeout_s: float) -> int:
+    if client.watcher is not None:
+        client.watcher.close()
+    left = client.producer.close(timeout_s)
+    if left:
+        logger.warning(
+            "voicelog: %d events were not acknowledged by %s within %.1f s and are lost; is the broker reachable?",
+            left, client.settings.brokers, timeout_s,
+        )  # fmt: skip
+    return left
+
+
+def stats() -> dict[str, Any]:
+    """Return what was counted since configure(): the rows of voicelog.counters.COUNTERS, delivered and queued.
+
+    produced = delivered + queued + the sum of failed. All zero when voicelog is off.
+    """
+    client = state.current
+    counters = client.counters if client is not None else Counters()
+    counts = counters.snapshot()
+    queued = client.producer.queued() if client is not None else 0
+    delivered = counts["produced"] - queued - sum(counts["failed"].values())
+    return {"enabled": client is not None, **counts, "delivered": max(0, delivered), "queued": queued}

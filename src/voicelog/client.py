@@ -1,0 +1,125 @@
+"""The client: joins clock, ids, counters and producer, and turns fields into messages. One a process."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from voicelog import tracing
+from voicelog.clean import clean
+from voicelog.clock import Anchor, Clock, SystemClock
+from voicelog.counters import Counters
+from voicelog.errors import ConfigError, EncodeError
+from voicelog.events import SCHEMA_VERSION, TOPIC_OF
+from voicelog.ids import Ids, RandomIds
+from voicelog.producer import Producer
+from voicelog.settings import CONTENT_KINDS, Settings
+from voicelog.stream import Stream
+from voicelog.watch import Watcher
+from voicelog.wire import Headers, encode_value
+
+logger = logging.getLogger("voicelog")
+
+
+class Client:
+    """Everything that a configured process needs to emit events; used through the module's `current`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        producer: Producer,
+        counters: Counters,
+        *,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
+        strict: bool = False,
+    ) -> None:
+        self.settings = settings
+        self.producer = producer
+        self.counters = counters
+        self.clock: Clock = clock or SystemClock()
+        self.ids: Ids = ids or RandomIds()
+        self.strict = strict
+        self.who = {"service": settings.service, "host": settings.host}
+        self.left_out = frozenset(CONTENT_KINDS) - settings.capture_content
+        self.process = self._process_stream()
+        self.watcher: Watcher | None = None
+
+    def _process_stream(self) -> Stream:
+        key = f"~{self.settings.service}/{self.settings.host}"
+        return Stream(self.ids.stream(), key, self.who, Anchor(self.clock))
+
+    def emit(
+        self, stream: Stream, kind: str, start_ns: int, fields: dict[str, Any], headers: Headers | None = None
+    ) -> None:
+        """Count, encode and produce one event that began at `start_ns`. Never blocks."""
+        self._emit(stream, stream.next_seq(), kind, start_ns, fields, headers)
+
+    def emit_last(self, stream: Stream, kind: str, start_ns: int, fields: dict[str, Any]) -> None:
+        """Emit the event that ends a stream; it carries the stream's total."""
+        seq = stream.next_seq()
+        self._emit(stream, seq, kind, start_ns, {**fields, "events_total": seq}, tracing.stamp(fields))
+
+    def _emit(
+        self, stream: Stream, seq: int, kind: str, start_ns: int, fields: dict[str, Any], headers: Headers | None
+    ) -> None:
+        event = {
+            "v": SCHEMA_VERSION,
+            "type": kind,
+            "event_id": f"{stream.stream_id}-{seq}",
+            "seq": seq,
+            "ts": stream.anchor.epoch_us(start_ns),
+            **stream.base,
+            **fields,
+        }
+        reason = self.producer.produce(TOPIC_OF[kind], stream.key, self._encode(event), headers)
+        if reason is None:
+            self.counters.add("produced")
+        else:
+            self.counters.add("dropped", reason)
+
+    def _encode(self, event: dict[str, Any]) -> bytes:
+        try:
+            return encode_value(event)
+        except EncodeError:
+            self.counters.add("cleaned")
+            return encode_value(clean(event))
+
+    def emit_loose(self, kind: str, fields: dict[str, Any]) -> None:
+        """Emit an event that may be outside of any session: on the process's own stream."""
+        stream = self.process
+        stream.anchor = Anchor(self.clock)
+        headers = tracing.stamp(fields)
+        self.emit(stream, kind, stream.anchor.mono_ns, fields, headers)
+
+    def invalid(self, what: str, sentence: str) -> None:
+        """Count a wrong value or call, and say so once; raises ConfigError under voicelog.testing.capture()."""
+        if self.strict:
+            raise ConfigError(sentence)
+        self.counters.report("invalid", what, sentence)
+
+    def fault(self, where: str, exc: BaseException) -> None:
+        """Count an error inside voicelog, and say so once; raises it under voicelog.testing.capture()."""
+        if self.strict:
+            raise exc
+        self.counters.add("faults", where)
+        self.counters.warn_once("faults", where, f"internal error in {where}, your program goes on: {exc!r}")
+
+    def no_session(self, what: str) -> None:
+        """Count an event that belongs to no session."""
+        sentence = f"{what} outside of a session is not recorded: put `with voicelog.session():` around the call"
+        if self.strict:
+            raise ConfigError(sentence)
+        self.counters.report("dropped", "no_session", sentence)
+
+
+class _State:
+    """The process's client; None means off."""
+
+    __slots__ = ("current",)
+
+    def __init__(self) -> None:
+        self.current: Client | None = None
+
+
+state = _State()

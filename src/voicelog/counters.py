@@ -1,0 +1,74 @@
+"""What the library did, counted: nothing is dropped, refused or swallowed without a number and one warning."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import defaultdict
+from typing import Any, NamedTuple
+
+logger = logging.getLogger("voicelog")
+
+
+class Counter(NamedTuple):
+    """One row of the table: a counter's name, its labels' meaning, and what it counts."""
+
+    name: str
+    label: str
+    help: str
+
+
+COUNTERS: tuple[Counter, ...] = (
+    Counter("produced", "", "events handed to the producer; each is delivered, failed or still queued"),
+    Counter("failed", "error", "events that the broker did not acknowledge in delivery_timeout_ms, or refused"),
+    Counter("dropped", "reason", "events that were not handed to the producer: queue_full, no_session, encode, closed"),
+    Counter("invalid", "what", "values of the wrong type, or calls in the wrong place; left out"),
+    Counter("cleaned", "", "events with values that are not JSON's, which were written as text"),
+    Counter("faults", "where", "errors inside voicelog itself; the program went on"),
+)
+"""Everything `voicelog.stats()` counts, beside `delivered` and `queued`."""
+
+_PLAIN = frozenset(row.name for row in COUNTERS if not row.label)
+
+
+class Counters:
+    """Counters by name and label; safe from any thread, never blocks for longer than an addition."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[tuple[str, str], int] = defaultdict(int)
+        self._warned: set[tuple[str, str]] = set()
+
+    def add(self, name: str, label: str = "") -> None:
+        """Add one."""
+        with self._lock:
+            self._counts[name, label] += 1
+
+    def get(self, name: str) -> int:
+        """Return the sum over a counter's labels."""
+        with self._lock:
+            return sum(count for (n, _), count in self._counts.items() if n == name)
+
+    def report(self, name: str, label: str, sentence: str) -> None:
+        """Add one, and say `sentence` in a warning the first time that this name and label are reported."""
+        self.add(name, label)
+        self.warn_once(name, label, sentence)
+
+    def warn_once(self, name: str, label: str, sentence: str) -> None:
+        """Say `sentence` in a warning, once a name and label."""
+        with self._lock:
+            first = (name, label) not in self._warned
+            self._warned.add((name, label))
+        if first:
+            logger.warning("voicelog: %s", sentence)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return every counter: a number, or a dict by label where the counter has one."""
+        shown: dict[str, Any] = {row.name: 0 if row.name in _PLAIN else {} for row in COUNTERS}
+        with self._lock:
+            for (name, label), count in sorted(self._counts.items()):
+                if name in _PLAIN:
+                    shown[name] = count
+                else:
+                    shown[name][label] = count
+        return shown

@@ -1,0 +1,45 @@
+"""A handler for the standard logging module: log records as `log` events."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from voicelog.client import state
+from voicelog.context import session_var
+from voicelog.failure import describe
+from voicelog.publish import emit_here
+
+
+class LogHandler(logging.Handler):
+    """Sends what is logged inside a session, and from WARNING up what is logged outside of one.
+
+    `logging.getLogger().addHandler(voicelog.LogHandler())`. Never blocks; raises nothing. What voicelog itself logs is
+    not sent.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send one record; its exception, when it has one, with the stack trace."""
+        if state.current is None or record.name.partition(".")[0] in ("voicelog", "voicelog_sink"):
+            return
+        if session_var.get() is None and record.levelno < logging.WARNING:
+            return
+        try:
+            fields: dict[str, Any] = {
+                "level": record.levelname,
+                "logger": record.name,
+                "message": self.format_message(record),
+            }
+            if record.exc_info and record.exc_info[1] is not None:
+                fields |= {"error": describe(record.exc_info[1])}
+            emit_here("log", fields, {})
+        except Exception as exc:
+            state.current.fault("log", exc)
+
+    @staticmethod
+    def format_message(record: logging.LogRecord) -> str:
+        """Return the message with its arguments; the template alone where they don't fit."""
+        try:
+            return record.getMessage()
+        except Exception:
+            return str(record.msg)

@@ -1,0 +1,168 @@
+"""A session: one call. It opens a stream of events and is what turns, stages and other events belong to."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from contextvars import Token
+from itertools import count
+from types import TracebackType
+from typing import Any, Self
+
+from voicelog.clean import clean
+from voicelog.client import Client, state
+from voicelog.clock import Anchor
+from voicelog.context import session_var
+from voicelog.failure import describe, status_of
+from voicelog.stream import Stream
+from voicelog.turn import Turn
+
+MAX_ID_CHARS = 1024
+
+
+class Session:
+    """One call: `with voicelog.session("call-123") as session`, `async with`, or start() and end().
+
+    Safe from any thread; never blocks; raises nothing into the caller.
+    """
+
+    def __init__(
+        self,
+        id: str | None = None,
+        user: str | None = None,
+        *,
+        variant: str | None = None,
+        attributes: dict[str, Any] | None = None,
+    ) -> None:
+        self.id = id
+        self.user = user
+        self.variant = variant
+        self.attributes = attributes
+        self.stream: Stream | None = None
+        self.current_turn: Turn | None = None
+        self.inherited_turn_id: str | None = None
+        self.last_error: int | None = None
+        self._client: Client | None = None
+        self._turns = count(1)
+        self._token: Token[Session | None] | None = None
+        self._disconnect_reason: str | None = None
+        self._start_ns = 0
+
+    def start(self) -> Self:
+        """Begin the session in this context: what runs in it, and in tasks started from it, belongs to the call."""
+        client = state.current
+        try:
+            if client is not None and self._client is None:
+                self._open(client)
+            self._token = session_var.set(self)
+        except Exception as exc:
+            if client is not None:
+                client.fault("session.start", exc)
+        return self
+
+    def _open(self, client: Client) -> None:
+        self.id = _checked_id(client, self.id)
+        who = {"user_id": _text(self.user), "variant": _text(self.variant)}
+        base = {"session_id": self.id, **client.who, **{name: value for name, value in who.items() if value}}
+        self.stream = Stream(client.ids.stream(), self.id, base, Anchor(client.clock))
+        self._client = client
+        self._start_ns = self.stream.anchor.mono_ns
+        fields = {"attributes": clean(self.attributes)} if self.attributes else {}
+        client.emit(self.stream, "session_started", self._start_ns, fields)
+
+    def start_turn(self, id: str | None = None) -> Turn:
+        """Open a turn where no block fits; turn.end() closes it, and the session's end closes what is open."""
+        return Turn(self, id).start()
+
+    def count_turn(self) -> int:
+        """Return the next turn's number, from 1."""
+        return next(self._turns)
+
+    @property
+    def turn_id(self) -> str | None:
+        """The open turn's id, or the one that came with extract()."""
+        return self.current_turn.id if self.current_turn is not None else self.inherited_turn_id
+
+    def disconnected(self, reason: str) -> None:
+        """Say why the call ends: user_hangup, agent_hangup, error, timeout, unknown, or a word of one's own."""
+        self._disconnect_reason = reason
+
+    def end(self, exc: BaseException | None = None) -> None:
+        """End the session, with the exception that ended it if one did; a second call does nothing."""
+        client, self._client = self._client, None
+        token, self._token = self._token, None
+        if token is not None:
+            with suppress(ValueError):  # ended in another context than it was started in: there it is not current
+                session_var.reset(token)
+        if client is None:
+            return
+        try:
+            self._close(client, exc)
+        except Exception as fault:
+            client.fault("session.end", fault)
+
+    def _close(self, client: Client, exc: BaseException | None) -> None:
+        stream = self.stream
+        if stream is None:
+            return
+        while self.current_turn is not None:
+            self.current_turn.end(end_reason="session_closed")
+        status = "ok" if exc is None else status_of(exc)
+        if exc is not None and status == "error" and id(exc) != self.last_error:
+            client.emit(stream, "error", client.clock.now_ns(), {"error": describe(exc), "status": "error"})
+        fields = {
+            "status": status,
+            "duration_ms": (client.clock.now_ns() - self._start_ns) / 1e6,
+            "disconnect_reason": _text(self._disconnect_reason) or ("error" if status == "error" else None),
+        }
+        present = {name: value for name, value in fields.items() if value is not None}
+        client.emit_last(stream, "session_ended", client.clock.now_ns(), present)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        self.end(exc)
+
+    async def __aenter__(self) -> Self:
+        return self.start()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.end(exc)
+
+    def __bool__(self) -> bool:
+        """Return whether the session is open and recorded."""
+        return self._client is not None
+
+
+def session(
+    id: str | None = None,
+    user: str | None = None,
+    *,
+    variant: str | None = None,
+    attributes: dict[str, Any] | None = None,
+) -> Session:
+    """Return a session to enter: `with voicelog.session("call-123", variant="b"):`.
+
+    `id` names the call (a UUID when none is given), `user` the person, `variant` the A/B variant; `attributes` are
+    kept with the session's start. Entering it again, or in another process, is another stream of the same call.
+    """
+    return Session(id, user, variant=variant, attributes=attributes)
+
+
+def current_session() -> Session:
+    """Return the session of this context; without one, a session that records nothing and is false."""
+    return session_var.get() or Session()
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(clean(str(value)))[:MAX_ID_CHARS]
+
+
+def _checked_id(client: Client, given: Any) -> str:
+    if given is None or given == "":
+        return client.ids.session()
+    if not isinstance(given, str):
+        client.invalid("session.id", f"session id {given!r} is a {type(given).__name__}: expected a text; taken as one")
+    return _text(given) or client.ids.session()
