@@ -22,7 +22,7 @@ class Row(NamedTuple):
 class Rejected(NamedTuple):
     """A row, by its index in what was written, that the store will never take."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a Rejected
     error: str
     message: str
 
@@ -39,12 +39,12 @@ class StoreError(Exception):
     """Base of what a store raises; the driver's error is its cause."""
 
 
-class StoreUnavailable(StoreError):
+class StoreUnavailable(StoreError):  # noqa: N818 - reads better than StoreUnavailableError in `except`
     """The store can't be reached, is overloaded or timed out: the same call may succeed later."""
 
 
-class StoreMisconfigured(StoreError):
-    """The store answers but can't work as it is: a missing table, a refused login, a wrong URL. An operator must act."""
+class StoreMisconfigured(StoreError):  # noqa: N818
+    """The store answers but can't work as it is: a missing table, a refused login, a wrong URL. Needs an operator."""
 
 
 class Store(ABC):
@@ -71,14 +71,20 @@ class Store(ABC):
         """Store every row durably and return those that the store will never take.
 
         Blocks until each row is acknowledged or refused. The same row again changes nothing. Rows of an APPENDED
-        table expire `ttl_days` after their ts, not after the write; one whose time is over already is left out
-        silently (the caller counts those beforehand). A row of a table with a version never replaces one of a higher version. StoreUnavailable and
-        StoreMisconfigured say that some rows may be stored and some not: the caller writes all of them again.
+        table expire `ttl_days` after their ts (at the latest after the write: a ts from the future counts as now);
+        one whose time is over already is left out silently (the caller counts those beforehand). A row of a table
+        with a version never replaces one of a higher version, in whatever order they come; of two different rows of
+        the same version either may win. StoreUnavailable and StoreMisconfigured say that some rows may be stored and
+        some not: the caller writes all of them again.
         """
 
     @abstractmethod
     def delete(self, table: str, keys: Sequence[Values]) -> None:
-        """Delete rows by their whole keys; what is not there is ignored. Raises as `write` does."""
+        """Delete rows by their whole keys; what is not there is ignored. Raises as `write` does.
+
+        In a table with a version this is final: CQL hides whatever is written to that key afterwards, of any
+        version, until gc_grace has passed. Elsewhere the row can be written anew.
+        """
 
     @abstractmethod
     def select(

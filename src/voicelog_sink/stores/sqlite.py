@@ -1,0 +1,292 @@
+# ruff: noqa: S608 - names come from tables.py alone, values are bound
+"""The store for one machine: SQLite in WAL mode. The only file that imports sqlite3."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+from voicelog.settings import Settings
+from voicelog_sink.stores import ddl
+from voicelog_sink.stores.base import (
+    Difference,
+    Rejected,
+    Row,
+    Store,
+    StoreError,
+    StoreMisconfigured,
+    StoreUnavailable,
+    Values,
+)  # fmt: skip
+from voicelog_sink.stores.lifetime import born_column, left_ms, lifetime_ms, wall_ms
+from voicelog_sink.stores.query import Query, plan
+from voicelog_sink.stores.schema import differences
+from voicelog_sink.stores.sqlite_schema import complete_table, complete_view, live_shape
+from voicelog_sink.stores.url import sqlite_path
+from voicelog_sink.tables import BOOL, TABLES, Life, Table
+
+OLDEST = (3, 37, 0)
+"""The first SQLite with STRICT tables."""
+BUSY_TIMEOUT_MS = 5_000
+STATEMENTS = 512
+"""Statements that are kept prepared."""
+SWEEP_EVERY_S = 3600.0
+SWEEP_ROWS = 5_000
+"""Most expired rows that one write deletes of a table, so that no write waits for a day's worth."""
+
+ROW_ERRORS = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError,
+              OverflowError, ValueError, TypeError)  # fmt: skip
+"""What binding or storing one row's values raises; a closed connection is told apart before."""
+
+_UNAVAILABLE = {
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_PROTOCOL,
+}  # fmt: skip
+_REMEDIES = {
+    sqlite3.SQLITE_FULL: "the disk is full; free some space",
+    sqlite3.SQLITE_BUSY: "another process holds its lock; see which has it open (lsof)",
+    sqlite3.SQLITE_NOTADB: "the file is no SQLite database; set VOICELOG_STORE to another path",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged; restore it from a backup, or move it away and run voicelog-sink init",
+    sqlite3.SQLITE_CANTOPEN: "the file can't be opened; check the path and its permissions",
+    sqlite3.SQLITE_READONLY: "the file can't be written; check its owner and permissions",
+    sqlite3.SQLITE_ERROR: "its schema is not complete; run voicelog-sink init",
+}
+
+
+Group = list[tuple[int, tuple[Any, ...]]]
+"""Rows of the same table and columns: index in what was written, values."""
+Groups = dict[tuple[str, tuple[str, ...]], Group]
+
+
+class SqliteStore(Store):
+    """Rows in one file. One transaction a write, flushed to the disk; other processes read while it writes."""
+
+    def __init__(self, settings: Settings, now_ms: Callable[[], int] = wall_ms) -> None:
+        """Read the URL; opens nothing. Raises StoreMisconfigured for a wrong URL."""
+        self._path = sqlite_path(settings.store)
+        self._ttl_days: int = settings.ttl_days
+        self._now_ms = now_ms
+        self._db: sqlite3.Connection | None = None
+        self._next_sweep_s = 0.0
+        self._tables = {
+            name: (
+                born_column(table),
+                lifetime_ms(table, self._ttl_days),
+                dict.fromkeys(table.columns) if table.life is Life.REWRITTEN else None,
+            )
+            for name, table in TABLES.items()
+        }
+
+    # --- life
+
+    def open(self, timeout_ms: int) -> None:
+        """Open the file, making it if it is not there; see Store."""
+        self.close()
+        if sqlite3.sqlite_version_info < OLDEST:
+            message = f"SQLite {sqlite3.sqlite_version} is too old: expected 3.37 or newer; use a newer Python"
+            raise StoreMisconfigured(message)
+        folder = os.path.dirname(os.path.abspath(self._path))
+        if self._path != ":memory:" and not os.path.isdir(folder):
+            message = f"store {self._path!r}: the directory {folder!r} does not exist; make it, or set VOICELOG_STORE"
+            raise StoreMisconfigured(message)
+        with self._errors():
+            self._db = self._connect(min(timeout_ms, BUSY_TIMEOUT_MS))
+
+    def _connect(self, timeout_ms: int) -> sqlite3.Connection:
+        db = sqlite3.connect(
+            self._path,
+            timeout=timeout_ms / 1000,
+            isolation_level=None,
+            cached_statements=STATEMENTS,
+            check_same_thread=False,  # opened by one thread, then used by another; never by two at once
+        )
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def close(self) -> None:
+        """Close the file; see Store."""
+        db, self._db = self._db, None
+        if db is not None:
+            db.close()
+
+    def ping(self) -> None:
+        """Read the schema's version from the file; see Store."""
+        with self._errors():
+            self._open_db().execute("PRAGMA schema_version").fetchone()
+
+    # --- rows
+
+    def write(self, rows: Sequence[Row]) -> list[Rejected]:
+        """Write the rows in one transaction; see Store."""
+        rejected: list[Rejected] = []
+        groups = self._groups(rows)
+        with self._transaction() as db:
+            self._sweep_if_due(db)
+            for (name, names), numbered in groups.items():
+                rejected += _write_group(db, TABLES[name], names, numbered)
+        return sorted(rejected)
+
+    def _groups(self, rows: Sequence[Row]) -> Groups:
+        """Return the rows that are still to be kept, by table and columns.
+
+        Binding only the columns that are there halves the cost of a row.
+        """
+        now = self._now_ms()
+        found: Groups = {}
+        for index, (name, values) in enumerate(rows):
+            born, lifetime, blank = self._tables[name]
+            if lifetime is not None and left_ms(values, born, lifetime, now) <= 0:
+                continue
+            if blank:
+                values = {**blank, **values}
+            found.setdefault((name, tuple(values)), []).append((index, tuple(values.values())))
+        return found
+
+    def delete(self, table: str, keys: Sequence[Values]) -> None:
+        """Delete the rows in one transaction; see Store."""
+        key = TABLES[table].key
+        with self._transaction() as db:
+            db.executemany(ddl.delete(TABLES[table]), [tuple(values[name] for name in key) for values in keys])
+
+    def select(
+        self,
+        source: str,
+        partitions: Sequence[Mapping[str, Any]],
+        *,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Values]:
+        """Yield rows partition by partition; see Store."""
+        for partition in partitions:
+            query = plan(source, partition, since_ms=since_ms, until_ms=until_ms, limit=limit)
+            with self._errors():
+                yield from _read(self._open_db(), query)
+
+    def partitions(self, table: str) -> Iterator[Values]:
+        """Yield every partition key; see Store."""
+        key = TABLES[table].partition_key
+        with self._errors():
+            for row in self._open_db().execute(f'SELECT DISTINCT {ddl.quoted(key)} FROM "{table}"'):
+                yield dict(zip(key, row, strict=True))
+
+    # --- schema
+
+    def init(self) -> list[str]:
+        """Make what is missing; see Store."""
+        done: list[str] = []
+        with self._transaction() as db:
+            for shape in ddl.expected():
+                complete = complete_table if shape.kind == "table" else complete_view
+                done += complete(db.execute, shape)
+        return done
+
+    def check(self) -> list[Difference]:
+        """Compare the file's schema with tables.py; see Store."""
+        with self._errors():
+            db = self._open_db()
+            live = [live_shape(db.execute, shape) for shape in ddl.expected()]
+        return differences(ddl.expected(), {shape.name: shape for shape in live if shape})
+
+    # --- inside
+
+    def _open_db(self) -> sqlite3.Connection:
+        if self._db is None:
+            message = f"store {self._path!r} is not open"
+            raise StoreUnavailable(message)
+        return self._db
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._errors():
+            db = self._open_db()
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+
+    def _sweep_if_due(self, db: sqlite3.Connection) -> None:
+        """Delete rows whose time is over: once an hour, a bounded number a write until none is left."""
+        if time.monotonic() < self._next_sweep_s:
+            return
+        now, deleted = self._now_ms(), [0]
+        for table in TABLES.values():
+            lifetime = lifetime_ms(table, self._ttl_days)
+            if lifetime is not None:
+                deleted.append(db.execute(ddl.sweep(table), (now - lifetime, SWEEP_ROWS)).rowcount)
+        if max(deleted) < SWEEP_ROWS:
+            self._next_sweep_s = time.monotonic() + SWEEP_EVERY_S
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn what sqlite3 raises into the store's errors, the cause kept."""
+        try:
+            yield
+        except sqlite3.Error as exc:
+            raise _translated(self._path, exc) from exc
+
+
+def _translated(path: str, exc: sqlite3.Error) -> StoreError:
+    code = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    remedy = _REMEDIES.get(code, "see SQLite's message")
+    message = f"store {path!r}: {exc}: {remedy}"
+    return StoreUnavailable(message) if code in _UNAVAILABLE else StoreMisconfigured(message)
+
+
+def _write_group(db: sqlite3.Connection, table: Table, names: tuple[str, ...], group: Group) -> list[Rejected]:
+    """Write rows of the same columns at once; where one is refused, each by itself."""
+    unknown = ", ".join(repr(name) for name in names if name not in table.columns)
+    if unknown:
+        message = f"table {table.name} has no column {unknown}"
+        return [Rejected(index, "UnknownColumn", message) for index, _ in group]
+    statement = _insert(table.name, names)
+    try:
+        db.executemany(statement, [values for _, values in group])
+    except ROW_ERRORS:
+        outcomes = [_write_one(db, statement, table, index, values) for index, values in group]
+        return [rejected for rejected in outcomes if rejected]
+    return []
+
+
+@lru_cache(maxsize=STATEMENTS)
+def _insert(table: str, names: tuple[str, ...]) -> str:
+    return ddl.insert(TABLES[table], names)
+
+
+def _write_one(
+    db: sqlite3.Connection, statement: str, table: Table, index: int, values: tuple[Any, ...]
+) -> Rejected | None:
+    try:
+        db.execute(statement, values)
+    except ROW_ERRORS as exc:
+        return Rejected(index, type(exc).__name__, f"table {table.name}: {exc}")
+    return None
+
+
+def _read(db: sqlite3.Connection, query: Query) -> Iterator[Values]:
+    order = ", ".join(f'"{name}" DESC' if name in query.descending else f'"{name}"' for name in query.order)
+    where = " AND ".join(f'"{name}" {operator} ?' for name, operator, _ in query.conditions)
+    sql = f'SELECT {ddl.quoted(query.columns)} FROM "{query.source}" WHERE {where}'
+    sql += (order and f" ORDER BY {order}") + (f" LIMIT {query.limit:d}" if query.limit is not None else "")
+    booleans = [name for name, kind in query.columns.items() if kind == BOOL]
+    for row in db.execute(sql, [value for _, _, value in query.conditions]):
+        values = dict(zip(query.columns, row, strict=True))
+        for name in booleans:
+            if values[name] is not None:
+                values[name] = bool(values[name])
+        yield values
