@@ -1,0 +1,222 @@
+"""What an event becomes in the store: its rows, and the event again from its row. Pure.
+
+Every event becomes at least one row, so that whatever the store has acknowledged can be found again by its key.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import attrs
+import msgspec
+
+from voicelog.errors import DecodeError
+from voicelog.events import (
+    EVENT_TYPES,
+    FINISHED_STAGES,
+    SCHEMA_VERSION,
+    STAGE_TYPES,
+    Contribution,
+    Error,
+    ErrorInfo,
+    Event,
+    Figure,
+    Health,
+    Log,
+    Metric,
+    Turn,
+)
+from voicelog_sink.stores.base import Row, Values
+from voicelog_sink.tables import ERROR_LOGS, PERFORMANCE_METRICS, SYSTEM_HEALTH, VOICE_INTERACTIONS
+
+HOUR_US = 3_600_000_000
+DAY_MS = 86_400_000
+QUIET_LEVELS = frozenset({"NOTSET", "TRACE", "DEBUG", "INFO"})
+"""Log levels below WARNING; a level that is not known counts as a loud one."""
+
+_JSON_TYPES: dict[str, Any] = {
+    "attributes": dict[str, Any],
+    "usage": dict[str, float],
+    "parameters": dict[str, Any],
+    "marks": dict[str, int],
+    "contributions": list[Contribution],
+    "figures": dict[str, Figure],
+    "extra": dict[str, Any],
+}
+_DECODERS = {name: msgspec.json.Decoder(kind) for name, kind in _JSON_TYPES.items()}
+_encoder = msgspec.json.Encoder()
+_STAGE_OF = {cls.TYPE: stage for stage, cls in STAGE_TYPES.items()}
+
+
+class _Plan(NamedTuple):
+    """How an event class maps to voice_interactions: columns taken as they are, and columns of JSON."""
+
+    plain: tuple[str, ...]
+    read_plain: Callable[[Event], tuple[Any, ...]]
+    json: tuple[str, ...]
+    read_json: Callable[[Event], tuple[Any, ...]]
+
+
+def _plan(cls: type[Event]) -> _Plan:
+    names = [a.name for a in attrs.fields(cls) if a.name not in ("error", "ts")]
+    plain = tuple(n for n in names if n not in _JSON_TYPES)
+    as_json = tuple(n for n in names if n in _JSON_TYPES)
+    return _Plan(plain, attrgetter(*plain), as_json, attrgetter(*as_json))
+
+
+_PLANS = {kind: _plan(cls) for kind, cls in EVENT_TYPES.items()}
+
+
+def rows_of(event: Event) -> list[Row]:
+    """Return every row that the event becomes; columns that are absent are left out.
+
+    Raises DecodeError (`invalid_field`) for an event whose attributes are nested too deeply to be written again.
+    """
+    rows = [_interaction(event)] if event.session_id else []
+    if event.TYPE in FINISHED_STAGES:
+        rows.append(_stage_metric(event))
+    elif isinstance(event, Turn):
+        rows += [_turn_metric(event, name, figure) for name, figure in (event.figures or {}).items()]
+    elif isinstance(event, Metric):
+        rows.append(_metric(event, event.name, {"value": event.value, "unit": event.unit}))
+    elif isinstance(event, Health):
+        rows.append(_health(event))
+    level = _error_level(event)
+    if level:
+        rows.append(_error(event, level))
+    return rows
+
+
+def event_of(values: Values) -> Event:
+    """Return the event that a row of voice_interactions was made from."""
+    kind = values["type"]
+    plan = _PLANS[kind]
+    fields: dict[str, Any] = {name: values.get(name) for name in plan.plain}
+    fields["ts"] = values["ts_us"]
+    for name in plan.json:
+        text = values.get(name)
+        if text is not None:
+            fields[name] = _DECODERS[name].decode(text)
+    if values.get("error_type") is not None:
+        fields["error"] = ErrorInfo(
+            type=values["error_type"], message=values.get("error_message") or "", stack=values.get("error_stack")
+        )
+    return EVENT_TYPES[kind](**fields)
+
+
+def is_expired(event: Event, now_ms: int, ttl_days: int) -> bool:
+    """Say whether the event is older than the tables keep it, so that it must be counted and not stored."""
+    return event.ts // 1000 + ttl_days * DAY_MS <= now_ms
+
+
+def hour_of(ts_us: int) -> str:
+    """Return the UTC hour of a moment, like `2026-11-22T10`."""
+    return _hour(ts_us // HOUR_US)
+
+
+def day_of(ts_us: int) -> str:
+    """Return the UTC day of a moment, like `2026-11-22`."""
+    return _hour(ts_us // HOUR_US)[:10]
+
+
+@lru_cache(maxsize=4096)
+def _hour(hours: int) -> str:
+    return time.strftime("%Y-%m-%dT%H", time.gmtime(hours * 3600))
+
+
+def to_json(value: Any) -> str:
+    """Return compact JSON; raises DecodeError where `value` is nested too deeply."""
+    try:
+        return _encoder.encode(value).decode()
+    except RecursionError as exc:
+        reason, message = (
+            "invalid_field",
+            "a field is nested too deeply to be stored: expected at most some hundred levels",
+        )
+        raise DecodeError(reason, message) from exc
+
+
+def _present(values: Values) -> Values:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _interaction(event: Event) -> Row:
+    plan = _PLANS[event.TYPE]
+    values = {n: v for n, v in zip(plan.plain, plan.read_plain(event), strict=True) if v is not None}
+    values |= {n: to_json(v) for n, v in zip(plan.json, plan.read_json(event), strict=True) if v is not None}
+    values |= {"ts": event.ts // 1000, "ts_us": event.ts, "v": SCHEMA_VERSION, "type": event.TYPE}
+    if event.stage:
+        values["stage_hour"] = f"{event.stage}#{hour_of(event.ts)}#{event.shard:02d}"
+    if event.error:
+        values |= _error_columns(event.error)
+    return Row(VOICE_INTERACTIONS.name, values)
+
+
+def _error_columns(error: ErrorInfo) -> Values:
+    columns = {"error_type": error.type, "error_message": error.message, "error_stack": error.stack}
+    return _present(columns)
+
+
+def _stage_metric(event: Event) -> Row:
+    name = event.stage or _STAGE_OF.get(event.TYPE, "")
+    figures = {"duration_ms": event.duration_ms, "first_item_ms": event.first_item_ms}
+    return _metric(event, name, {**figures, "cost_usd": event.cost_usd})
+
+
+def _turn_metric(event: Turn, name: str, figure: Figure) -> Row:
+    value = {"value": figure.value_ms, "unit": "ms", "quality": figure.quality, "anchor": figure.anchor}
+    return _metric(event, f"turn.{name}", value)
+
+
+_DIMENSIONS = ("turn_id", "session_id", "status", "service", "host", "provider", "model", "variant")
+_read_dimensions = attrgetter(*_DIMENSIONS)
+
+
+def _metric(event: Event, name: str, value: Values) -> Row:
+    key = {"name": name, "hour": hour_of(event.ts), "shard": event.shard, **_place(event)}
+    dimensions = zip(_DIMENSIONS, _read_dimensions(event), strict=True)
+    return Row(PERFORMANCE_METRICS.name, {**key, "type": event.TYPE, **_present(value), **_present(dict(dimensions))})
+
+
+def _place(event: Event) -> Values:
+    return {"ts": event.ts // 1000, "stream_id": event.stream_id, "seq": event.seq, "ts_us": event.ts}
+
+
+def _error_level(event: Event) -> str | None:
+    """Return the level under which the event belongs into error_logs, None where it does not.
+
+    A quiet log record outside of any session goes there too: it has no other table.
+    """
+    if isinstance(event, Log):
+        loud = event.level.upper() not in QUIET_LEVELS
+        return event.level if loud or not event.session_id else None
+    failed = event.TYPE in FINISHED_STAGES and event.status == "error"
+    return "ERROR" if failed or isinstance(event, Error) else None
+
+
+_ERROR_FIELDS = (
+    "session_id", "turn_id", "stage", "provider", "model", "variant", "host", "user_id", "trace_id", "span_id",
+)  # fmt: skip
+_read_error_fields = attrgetter(*_ERROR_FIELDS)
+
+
+def _error(event: Event, level: str) -> Row:
+    key = {"service": event.service or "", "hour": hour_of(event.ts), "shard": event.shard, **_place(event)}
+    fields = dict(zip(_ERROR_FIELDS, _read_error_fields(event), strict=True))
+    logged = {"logger": event.logger, "message": event.message} if isinstance(event, Log) else {}
+    attributes = {"attributes": to_json(event.attributes)} if event.attributes is not None else {}
+    error = _error_columns(event.error) if event.error else {}
+    whole = {**key, "type": event.TYPE, "level": level, **fields, **logged, **attributes, **error}
+    return Row(ERROR_LOGS.name, _present(whole))
+
+
+def _health(event: Health) -> Row:
+    details = to_json(event.attributes) if event.attributes is not None else None
+    key = {"component": event.component, "host": event.host or "", "day": day_of(event.ts), **_place(event)}
+    return Row(
+        SYSTEM_HEALTH.name, _present({**key, "service": event.service, "state": event.state, "details": details})
+    )
