@@ -88,7 +88,7 @@ async def book_table() -> str:
 async def think(messages: list[dict[str, str]], parameters: dict[str, Any]) -> AsyncGenerator[str]:
     """Yield the language model's answer, token by token."""
     llm = voicelog.current_stage()
-    llm.set(prompt=json.dumps(messages), parameters=parameters)
+    llm.set(prompt=messages, parameters=parameters)
     said = ""
     try:
         async with await client.chat.completions.create(
@@ -145,14 +145,22 @@ async def reply(heard: str, parameters: dict[str, Any]) -> AsyncGenerator[str]:
     except TimeoutError:
         yield APOLOGY
         return
-    first, text = True, ""
-    async with aclosing(think(messages, parameters)) as tokens:
+    first = True
+    async with aclosing(sentences_of(think(messages, parameters))) as sentences:
+        async for sentence in sentences:
+            if first:
+                voicelog.current_turn().mark("llm_first_sentence")
+            first = False
+            yield sentence
+
+
+async def sentences_of(tokens: AsyncGenerator[str]) -> AsyncGenerator[str]:
+    """Join tokens to sentences, each as soon as it is whole."""
+    text = ""
+    async with aclosing(tokens):
         async for token in tokens:
             *sentences, text = SENTENCE_END.split(text + token)
             for sentence in filter(None, sentences):
-                if first:
-                    voicelog.current_turn().mark("llm_first_sentence")
-                first = False
                 yield sentence
     if text.strip():
         yield text
@@ -269,7 +277,7 @@ if __name__ == "__main__":
     except (openai.OpenAIError, SpeechServerError) as error:
         where = os.environ.get("OPENAI_BASE_URL", "the speech server on this machine")
         sys.exit(f"{where} did not do its part: {error}")
-    voicelog.shutdown(10)
+    voicelog.shutdown()
     stats = json.dumps(voicelog.stats())
     print(f"\nvoicelog: {stats}", file=sys.stderr)
     if options.stats_file:

@@ -127,6 +127,8 @@ def read_wav(data: bytes) -> recogniser.Samples:
         raise bad_request(f"the file is not a WAV file: {error}") from error
     if width != 2:
         raise bad_request(f"the file has {width * 8} bits a sample: expected 16")
+    if not frames:
+        return np.zeros(0, np.float32)
     samples = np.frombuffer(frames, "<i2").reshape(-1, channels).mean(axis=1) / 32768
     at = np.arange(0, len(samples), rate / recogniser.SAMPLE_RATE_HZ)
     return np.interp(at, np.arange(len(samples)), samples).astype(np.float32)
