@@ -19,6 +19,7 @@ REASONS: dict[str, str] = {
     "missing_field": "a field that the event's type needs is absent or empty",
     "invalid_field": "a field has the wrong type or lies outside of its range",
     "too_large": "the message is larger than max_message_bytes",
+    "sink_failed": "an error inside the sink itself; its stack trace is in the headers",
     "store_rejected": "the store refused the row for good, while it took others",
     "sink_failed": "the sink itself failed on the message: a bug; the stack trace is in the headers",
 }

@@ -124,7 +124,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("store", str, "sqlite:///voicelog.db", "",
             "where events are kept: sqlite:///path.db or scylla://host1,host2:9042/voice_ai_ks?local_dc=dc1", "sink"),
     Setting("group", str, "voicelog-sink", "", "consumer group of the sink's replicas", "sink"),
-    Setting("http", str, "127.0.0.1:8080", "", "address of /health, /ready and /metrics; port 0 takes a free one; off: none",
+    Setting("http", str, "127.0.0.1:8080", "", "address of /health, /ready, /metrics; port 0 takes a free one; off: none",
             "sink"),
     Setting("start_timeout_ms", _count, 30_000, "ms",
             "how long broker and store are waited for at start before the sink gives up", "sink"),
