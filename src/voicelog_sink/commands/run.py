@@ -1,0 +1,55 @@
+"""`voicelog-sink run`: the daemon."""
+
+from __future__ import annotations
+
+import logging
+
+import click
+
+from voicelog.settings import Settings
+from voicelog_sink import logs
+from voicelog_sink.daemon import Daemon
+from voicelog_sink.errors import Unfinished
+from voicelog_sink.http import application, serving
+from voicelog_sink.metrics import Metrics
+from voicelog_sink.options import secrets_epilog, with_settings
+from voicelog_sink.signals import stop_on_signals
+from voicelog_sink.status import Status
+
+log = logging.getLogger(__name__)
+
+EXAMPLE = """\b
+Example:
+  voicelog-sink run --brokers redpanda:9092 --store "scylla://scylla:9042/voice_ai_ks?local_dc=dc1"
+
+"""
+
+
+@click.command(epilog=EXAMPLE + secrets_epilog())
+@with_settings()
+def command(settings: Settings) -> None:
+    """Drain the topics into the store, until SIGTERM or Ctrl-C; any number of replicas share the work.
+
+    An offset is committed only after all before it is stored or in the dead letters. /health, /ready and /metrics are
+    at --http.
+    """
+    logs.set_up(settings.log_format)
+    metrics, status = Metrics(), Status()
+    with serving(application(status, metrics), settings.http) as url:
+        if url:
+            log.info("serving %s/health, %s/ready, %s/metrics", url, url, url)
+        serve(Daemon(settings, metrics, status))
+
+
+def serve(daemon: Daemon) -> None:
+    """Run the daemon to its end; a batch that could not be stored before the stop stays in the topics."""
+    try:
+        daemon.startup()
+        with stop_on_signals(daemon.stop):
+            daemon.run()
+            daemon.drain()
+    except Unfinished as exc:
+        log.warning("%s", exc)
+    finally:
+        daemon.close()
+    log.info("stopped")

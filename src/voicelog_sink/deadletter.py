@@ -1,0 +1,132 @@
+"""The dead letters: what can't be stored goes on to a topic of its own, unchanged, with the reason in headers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from voicelog.events import TOPIC_DEAD_LETTERS
+from voicelog.settings import Settings
+from voicelog_sink.pipeline import DeadLetter
+from voicelog_sink.version import sink_version
+
+log = logging.getLogger(__name__)
+kafka_log = logging.getLogger("voicelog_sink.librdkafka")
+
+MAX_DEAD_LETTER_BYTES = 16 * 1024 * 1024
+HEADER_ROOM_BYTES = 256 * 1024
+MAX_HEADER_CHARS = 4_000
+"""A stack trace or a message in a header is cut after it."""
+DELIVERY_TIMEOUT_MS = 30_000
+
+DEFAULTS = {
+    "client.id": "voicelog-sink-dlq",
+    "compression.type": "zstd",
+    "delivery.timeout.ms": DELIVERY_TIMEOUT_MS,
+    "reconnect.backoff.max.ms": 5_000,
+    "socket.keepalive.enable": True,
+}
+ENFORCED = {
+    "acks": "all",
+    "enable.idempotence": True,
+    "message.max.bytes": MAX_DEAD_LETTER_BYTES + HEADER_ROOM_BYTES,
+    "allow.auto.create.topics": False,
+}
+
+
+class Delivery(NamedTuple):
+    """What became of dead letters; `why` says what failed the first of those that are left."""
+
+    sent: list[DeadLetter]
+    left: list[DeadLetter]
+    why: str
+
+
+class DeadLetters:
+    """The producer for what could not be stored. Used by one thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Make the client; it connects with the first letter."""
+        self.topic = settings.topic_prefix + TOPIC_DEAD_LETTERS
+        self._config: dict[str, Any] = {**DEFAULTS, **settings.kafka(), **ENFORCED}
+        self._producer: Producer | None = None
+        self._version = sink_version()
+
+    def send(self, letters: Sequence[DeadLetter]) -> Delivery:
+        """Deliver the letters; return which were acknowledged and which are left. Blocks up to about 35 seconds.
+
+        Never raises for what the broker does: the caller sends what is left again.
+        """
+        delivered: set[int] = set()
+        failures: list[KafkaError] = []
+        for index, letter in enumerate(letters):
+            self._produce(letter, index, delivered, failures)
+        self._flush(failures)
+        sent = [letter for index, letter in enumerate(letters) if index in delivered]
+        left = [letter for index, letter in enumerate(letters) if index not in delivered]
+        return Delivery(sent, left, failures[0].str() if failures else "no acknowledgement in time")
+
+    def close(self) -> None:
+        """Let go of the client; letters that were not acknowledged are given up, their offsets were not released."""
+        if self._producer is not None:
+            self._producer.purge()
+            self._producer.flush(1)
+            self._producer = None
+
+    def _produce(self, letter: DeadLetter, index: int, delivered: set[int], failures: list[KafkaError]) -> None:
+        def acknowledged(error: KafkaError | None, _message: Message) -> None:
+            if error is None:
+                delivered.add(index)
+            else:
+                failures.append(error)
+
+        record = letter.record
+        headers: list[tuple[str, str | bytes | None]] = [*record.headers, *headers_of(letter, self._version)]
+        producer = self._client()
+        while True:
+            try:
+                producer.produce(
+                    self.topic, record.value, record.key,
+                    headers=headers, timestamp=record.timestamp_ms or 0, on_delivery=acknowledged,
+                )  # fmt: skip
+            except BufferError:
+                producer.poll(0.1)
+            except KafkaException as exc:
+                failures.append(exc.args[0])
+                return
+            else:
+                return
+
+    def _flush(self, failures: list[KafkaError]) -> None:
+        producer = self._client()
+        if producer.flush(DELIVERY_TIMEOUT_MS / 1000 + 5):
+            producer.purge()
+            producer.flush(1)
+        if any(error.fatal() for error in failures):
+            log.warning("the dead letters' producer is made anew after: %s", failures[0].str())
+            self._producer = None
+
+    def _client(self) -> Producer:
+        if self._producer is None:
+            self._producer = Producer(self._config, logger=kafka_log)
+        return self._producer
+
+
+def headers_of(letter: DeadLetter, version: str) -> list[tuple[str, str | bytes | None]]:
+    """Return the headers that say where the record came from and why it is here, by Kafka Connect's names."""
+    record = letter.record
+    fields = {
+        "__connect.errors.topic": record.topic,
+        "__connect.errors.partition": str(record.partition),
+        "__connect.errors.offset": str(record.offset),
+        "__connect.errors.stage": letter.stage,
+        "__connect.errors.exception.class.name": letter.error,
+        "__connect.errors.exception.message": letter.message[:MAX_HEADER_CHARS],
+        "__connect.errors.exception.stacktrace": (letter.stack or "")[-MAX_HEADER_CHARS:],
+        "voicelog.reason": letter.reason,
+        "voicelog.sink.version": version,
+    }
+    return [(name, text.encode("utf-8", "replace")) for name, text in fields.items() if text]

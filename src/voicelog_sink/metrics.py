@@ -1,0 +1,113 @@
+"""The sink's own metrics: one table of rows that feeds Prometheus and the documentation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import attrs
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics import MetricWrapperBase
+
+PREFIX = "voicelog_sink_"
+SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)
+
+
+@attrs.frozen
+class MetricRow:
+    """One metric; `name` is without the prefix, `kind` one of counter, gauge, histogram."""
+
+    name: str
+    kind: str
+    unit: str
+    labels: tuple[str, ...]
+    help: str
+
+
+METRICS: tuple[MetricRow, ...] = (
+    MetricRow("consumed_total", "counter", "records", ("topic",), "records taken from the broker"),
+    MetricRow("events_stored_total", "counter", "events", (), "events whose rows the store has acknowledged"),
+    MetricRow("store_rows_total", "counter", "rows", ("table",), "rows that the store has acknowledged"),
+    MetricRow("store_retries_total", "counter", "writes", ("reason",), "writes tried again, by the error"),
+    MetricRow("store_up", "gauge", "1", (), "1 when the store took or answered the last thing it was asked"),
+    MetricRow("dlq_produced_total", "counter", "records", ("reason",), "dead letters that the broker has acknowledged"),
+    MetricRow("dlq_retries_total", "counter", "records", (), "dead letters that were tried again"),
+    MetricRow("dlq_pending", "gauge", "records", (), "dead letters that wait for their acknowledgement"),
+    MetricRow("decode_errors_total", "counter", "records", ("reason",), "records that are no event that can be stored"),
+    MetricRow("expired_total", "counter", "events", (), "events older than their time to live, which are not stored"),
+    MetricRow("commits_total", "counter", "commits", ("result",), "commits of offsets, by ok or the broker's error"),
+    MetricRow("assigned_partitions", "gauge", "partitions", (), "partitions that this process owns"),
+    MetricRow("rebalances_total", "counter", "rebalances", ("event",), "partitions assigned, revoked or lost"),
+    MetricRow("loop_seconds_total", "counter", "seconds", ("state",),
+              "where the loop spends its time: poll, decode, write, backpressure, dlq, commit, derive"),
+    MetricRow("batch_records", "histogram", "records", (), "records a batch"),
+    MetricRow("store_write_seconds", "histogram", "seconds", (), "time of one write that the store acknowledged"),
+    MetricRow("event_to_store_seconds", "histogram", "seconds", (),
+              "from the broker's timestamp of a batch's oldest record to the store's acknowledgement"),
+    MetricRow("derived_total", "counter", "keys", (), "summaries and rollups that were computed"),
+    MetricRow("derived_failures_total", "counter", "runs", ("reason",), "runs that failed, to be tried again"),
+    MetricRow("last_error_timestamp", "gauge", "seconds", (), "when something last failed, seconds since the epoch"),
+)  # fmt: skip
+
+_BUCKETS = {"batch_records": (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)}
+
+
+class Metrics:
+    """The metrics of one daemon, in a registry of their own. Thread-safe."""
+
+    def __init__(self) -> None:
+        """Make every metric of the table, at 0."""
+        self.registry = CollectorRegistry()
+        self._metrics = {row.name: self._make(row) for row in METRICS}
+
+    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+        """Add to a counter."""
+        metric = self._labelled(name, labels)
+        assert isinstance(metric, Counter)
+        metric.inc(amount)
+
+    def set(self, name: str, value: float, **labels: str) -> None:
+        """Set a gauge."""
+        metric = self._labelled(name, labels)
+        assert isinstance(metric, Gauge)
+        metric.set(value)
+
+    def observe(self, name: str, value: float) -> None:
+        """Add a value to a histogram."""
+        metric = self._metrics[name]
+        assert isinstance(metric, Histogram)
+        metric.observe(value)
+
+    def failed(self) -> None:
+        """Note that something failed just now."""
+        self.set("last_error_timestamp", time.time())
+
+    @contextmanager
+    def in_state(self, state: str) -> Iterator[None]:
+        """Add the block's time to loop_seconds_total{state}."""
+        start_s = time.monotonic()
+        try:
+            yield
+        finally:
+            self.count("loop_seconds_total", time.monotonic() - start_s, state=state)
+
+    def value(self, name: str, **labels: str) -> float:
+        """Return a counter's or a gauge's value; 0 when it was never touched."""
+        return self.registry.get_sample_value(PREFIX + name, labels) or 0.0
+
+    def exposition(self) -> bytes:
+        """Return all of them in Prometheus's text format."""
+        return generate_latest(self.registry)
+
+    def _make(self, row: MetricRow) -> MetricWrapperBase:
+        name, text = PREFIX + row.name, f"{row.help} ({row.unit})"
+        if row.kind == "counter":
+            return Counter(name, text, row.labels, registry=self.registry)
+        if row.kind == "gauge":
+            return Gauge(name, text, row.labels, registry=self.registry)
+        return Histogram(name, text, row.labels, registry=self.registry, buckets=_BUCKETS.get(row.name, SECONDS))
+
+    def _labelled(self, name: str, labels: dict[str, str]) -> MetricWrapperBase:
+        metric = self._metrics[name]
+        return metric.labels(**labels) if labels else metric

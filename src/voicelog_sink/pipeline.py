@@ -1,0 +1,123 @@
+"""The daemon's heart: raw records become rows to store, dead letters with their reason, or expired ones. Pure.
+
+No Kafka, no store, no clock of its own. Every record that goes in comes out as exactly one of the three, so that
+whoever has stored the rows and delivered the dead letters may release every record's offset.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import attrs
+
+from voicelog.errors import DecodeError
+from voicelog.events import Event
+from voicelog.wire import decode
+from voicelog_sink.rows import is_expired, rows_of
+from voicelog_sink.stores.base import Rejected, Row
+
+BREAKER_MIN_ROWS = 100
+"""From this many rows on, a store that refuses every single one is taken as broken, not the rows."""
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+class Record(NamedTuple):
+    """A message as the broker gave it; `timestamp_ms` is None where the broker has none."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    timestamp_ms: int | None
+
+
+class DeadLetter(NamedTuple):
+    """A record that can't be stored: `reason` is a key of REASONS, the rest says where and why."""
+
+    record: Record
+    reason: str
+    stage: str
+    error: str
+    message: str
+    stack: str | None = None
+
+
+@attrs.frozen
+class Batch:
+    """What a batch of records became. `origin[i]` is the index in `records` of what `rows[i]` was made from."""
+
+    records: Sequence[Record]
+    events: list[Event]
+    rows: list[Row]
+    origin: list[int]
+    dead: list[DeadLetter]
+    expired: int
+
+    def refused(self, rejected: Sequence[Rejected]) -> list[DeadLetter]:
+        """Return a dead letter for each record that lost a row to the store's refusal, once a record."""
+        first = {self.origin[r.index]: r for r in reversed(rejected) if r.index < len(self.origin)}
+        return [
+            DeadLetter(self.records[index], "store_rejected", "store", r.error, r.message)
+            for index, r in sorted(first.items())
+        ]
+
+
+@attrs.frozen
+class Pipeline:
+    """The rules by which records are sorted."""
+
+    max_message_bytes: int
+    ttl_days: int
+
+    def sort(self, records: Sequence[Record], now_ms: int) -> Batch:
+        """Return what each record becomes at the time `now_ms` (epoch milliseconds). Never raises."""
+        batch = Batch(records, [], [], [], [], 0)
+        expired = 0
+        for index, record in enumerate(records):
+            try:
+                event = self._event(record)
+                if is_expired(event, now_ms, self.ttl_days):
+                    expired += 1
+                    continue
+                rows = rows_of(event)
+            except DecodeError as exc:
+                batch.dead.append(_undecodable(record, exc))
+            except Exception as exc:  # one record that trips a bug must not hold up all that come after it
+                batch.dead.append(_tripped(record, exc))
+            else:
+                batch.events.append(event)
+                batch.rows.extend(rows)
+                batch.origin.extend([index] * len(rows))
+        return attrs.evolve(batch, expired=expired)
+
+    def _event(self, record: Record) -> Event:
+        size_bytes = len(record.value or b"")
+        if size_bytes > self.max_message_bytes:
+            message = f"{size_bytes} bytes: expected at most {self.max_message_bytes} (VOICELOG_MAX_MESSAGE_BYTES)"
+            raise DecodeError("too_large", message)
+        return decode(record.value)
+
+
+def refuses_everything(rows: int, rejected: int) -> bool:
+    """Return whether the store, not the rows, must be what is wrong: it took none of many."""
+    return rows >= BREAKER_MIN_ROWS and rejected >= rows
+
+
+def count_tables(rows: Sequence[Row]) -> Counter[str]:
+    """Return how many rows there are for each table."""
+    return Counter(row.table for row in rows)
+
+
+def _undecodable(record: Record, exc: DecodeError) -> DeadLetter:
+    return DeadLetter(record, exc.reason, "decode", "voicelog.errors.DecodeError", str(exc))
+
+
+def _tripped(record: Record, exc: Exception) -> DeadLetter:
+    kind = f"{type(exc).__module__}.{type(exc).__qualname__}"
+    return DeadLetter(record, "sink_failed", "decode", kind, str(exc), "".join(traceback.format_exception(exc)))

@@ -1,0 +1,46 @@
+"""What the daemon says of itself: whether it lives, and whether it can do its work."""
+
+from __future__ import annotations
+
+import time
+
+import attrs
+
+HEARTBEAT_TIMEOUT_S = 120.0
+"""Longer than any single call of the loop takes, the store's and the broker's timeouts included."""
+
+
+@attrs.define
+class Status:
+    """Written by the daemon's loop, read by the HTTP thread; each attribute is set as a whole."""
+
+    heartbeat_s: float = attrs.field(factory=time.monotonic)
+    joined: bool = False
+    store_up: bool = False
+    dead_letters_up: bool = False
+    stopping: bool = False
+
+    def beat(self) -> None:
+        """Note that the loop is alive."""
+        self.heartbeat_s = time.monotonic()
+
+    def age_s(self) -> float:
+        """Return how long ago the loop was last alive, in seconds."""
+        return time.monotonic() - self.heartbeat_s
+
+    def is_alive(self) -> bool:
+        """Return whether the loop goes round; false means that only a restart helps."""
+        return self.age_s() < HEARTBEAT_TIMEOUT_S
+
+    def conditions(self) -> dict[str, bool]:
+        """Return each condition of readiness by its name."""
+        return {
+            "joined": self.joined,
+            "store_up": self.store_up,
+            "dead_letters_up": self.dead_letters_up,
+            "not_stopping": not self.stopping,
+        }
+
+    def is_ready(self) -> bool:
+        """Return whether every condition holds."""
+        return all(self.conditions().values())
