@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import openai
 
 from player import Player
 from speech import Speech
 
+VOICE = "onyx"
 FRAME_S = 0.02
 END_OF_SPEECH_S = 1.3  # the speaker of the recording pauses for almost as long
 KEPT_SILENCE_S = 0.3
@@ -24,6 +26,15 @@ class Utterance:
     speech: Speech
     began_ms_ago: float
     ended_ms_ago: float
+
+
+@dataclass(frozen=True)
+class Call:
+    """One simulated call."""
+
+    name: str
+    variant: str
+    says: list[Speech]
 
 
 class Caller:
@@ -58,6 +69,27 @@ class Caller:
         after_s = self._says[0].interrupts_after_s if self._says else None
         await player.speaking.wait()
         await asyncio.sleep(float("inf") if after_s is None else after_s / self._speed)
+
+
+async def simulated_calls(client: openai.AsyncOpenAI, tts_model: str, sample_rate_hz: int) -> list[Call]:
+    """Prepare three calls; the callers speak with another voice of the bot's synthesiser."""
+
+    async def spoken(sentence: str, interrupts_after_s: float | None = None) -> Speech:
+        sound = await client.audio.speech.create(
+            model=tts_model, voice=VOICE, input=sentence, response_format="pcm"
+        )
+        return Speech(np.frombuffer(sound.content, "<i2"), sample_rate_hz, interrupts_after_s)
+
+    hours = await spoken("What time do you open on Saturday?")
+    dinner = await spoken("What do you recommend for dinner tonight?")
+    story = await spoken("Please tell me a long story about the sea.")
+    stop = await spoken("Sorry to interrupt. What time do you open on Saturday?", interrupts_after_s=4)
+    table = await spoken("Do you have a free table this evening?")
+    return [
+        Call("front-desk-1", "a", [*human_recording(), hours]),
+        Call("front-desk-2", "b", [dinner, story, stop]),
+        Call("front-desk-3", "a", [table, hours]),
+    ]
 
 
 def human_recording() -> list[Speech]:

@@ -9,6 +9,7 @@ the booking system hangs. The sound of each call is written to out/<session>.wav
 
 import argparse
 import asyncio
+import io
 import json
 import os
 import re
@@ -22,12 +23,11 @@ import voicelog
 
 HERE = Path(__file__).parent
 try:
-    import numpy as np
     import openai
+    from openai.types.chat import ChatCompletionMessageParam
 
-    from caller import Caller, Utterance, human_recording
+    from caller import Call, Caller, Utterance, simulated_calls
     from player import Player
-    from speech import Speech
     from speech_server.child import SpeechServerError, running
 except ModuleNotFoundError as missing:
     sys.exit(
@@ -42,13 +42,14 @@ STT_MODEL = os.environ.get("STT_MODEL", "gpt-4o-mini-transcribe" if REMOTE else 
 LLM_MODEL = os.environ.get("LLM_MODEL", "gpt-4o-mini" if REMOTE else "smollm2-135m-instruct")
 TTS_MODEL = os.environ.get("TTS_MODEL", "gpt-4o-mini-tts" if REMOTE else "espeak-ng")
 TTS_RATE = int(os.environ.get("TTS_RATE", "24000" if REMOTE else "22050"))
-BOT_VOICE, CALLER_VOICE = "alloy", "onyx"
+TTS_VOICE = "alloy"
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "a": {"temperature": 0.2, "max_tokens": 60, "seed": 7},
     "b": {"temperature": 0.8, "max_tokens": 100, "seed": 7},
 }
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\s*\n\s*")
+REWRITE = "Rewrite the sentence so that it sounds friendly."
 APOLOGY = "I am sorry, our booking system does not answer at the moment. What else can I do for you?"
 
 client: openai.AsyncOpenAI
@@ -85,7 +86,9 @@ async def book_table() -> str:
 
 
 @voicelog.stage("llm", provider=PROVIDER, model=LLM_MODEL)
-async def think(messages: list[dict[str, str]], parameters: dict[str, Any]) -> AsyncGenerator[str]:
+async def think(
+    messages: list[ChatCompletionMessageParam], parameters: dict[str, Any]
+) -> AsyncGenerator[str]:
     """Yield the language model's answer, token by token."""
     llm = voicelog.current_stage()
     llm.set(prompt=messages, parameters=parameters)
@@ -113,7 +116,7 @@ async def think(messages: list[dict[str, str]], parameters: dict[str, Any]) -> A
         llm.set(response=said)
 
 
-@voicelog.stage("tts", provider=PROVIDER, model=TTS_MODEL, voice=BOT_VOICE, sample_rate_hz=TTS_RATE)
+@voicelog.stage("tts", provider=PROVIDER, model=TTS_MODEL, voice=TTS_VOICE, sample_rate_hz=TTS_RATE)
 async def speak(sentence: str) -> AsyncGenerator[bytes]:
     """Yield the sound of a sentence, a tenth of a second at a time."""
     tts = voicelog.current_stage()
@@ -121,7 +124,7 @@ async def speak(sentence: str) -> AsyncGenerator[bytes]:
     size = 0
     try:
         async with client.audio.speech.with_streaming_response.create(
-            model=TTS_MODEL, voice=BOT_VOICE, input=sentence, response_format="pcm"
+            model=TTS_MODEL, voice=TTS_VOICE, input=sentence, response_format="pcm"
         ) as response:
             async for pcm in response.iter_bytes(TTS_RATE // 10 * 2):
                 size += len(pcm)
@@ -135,11 +138,13 @@ async def speak(sentence: str) -> AsyncGenerator[bytes]:
 
 async def reply(heard: str, parameters: dict[str, Any]) -> AsyncGenerator[str]:
     """Yield the answer to what was heard, sentence by sentence."""
-    messages = [{"role": "user", "content": heard}]
+    messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": heard}]
     try:
         if "open" in heard.lower():
-            rewrite = {"role": "system", "content": "Rewrite the sentence so that it sounds friendly."}
-            messages = [rewrite, {"role": "user", "content": await opening_hours()}]
+            messages = [
+                {"role": "system", "content": REWRITE},
+                {"role": "user", "content": await opening_hours()},
+            ]
         elif "table" in heard.lower():
             messages.append({"role": "system", "content": await book_table()})
     except TimeoutError:
@@ -193,7 +198,7 @@ async def answer(heard: str, parameters: dict[str, Any], player: Player) -> None
     voicelog.current_turn().mark("playback_end")
 
 
-async def take_turn(utterance: Utterance, variant: str, caller: Caller, player: Player) -> None:
+async def take_turn(utterance: Utterance, parameters: dict[str, Any], caller: Caller, player: Player) -> None:
     """Answer what the caller said, until the caller interrupts."""
     with voicelog.turn() as turn:
         turn.mark("user_speech_start", ago_ms=utterance.began_ms_ago)
@@ -201,7 +206,7 @@ async def take_turn(utterance: Utterance, variant: str, caller: Caller, player: 
         heard = await hear(utterance)
         turn.mark("turn_committed")
         print(f"    caller  {heard}")
-        answering = asyncio.create_task(answer(heard, VARIANTS[variant], player))
+        answering = asyncio.create_task(answer(heard, parameters, player))
         interrupting = asyncio.create_task(caller.speaks_over(player))
         await asyncio.wait([answering, interrupting], return_when=asyncio.FIRST_COMPLETED)
         interrupting.cancel()
@@ -215,53 +220,37 @@ async def take_turn(utterance: Utterance, variant: str, caller: Caller, player: 
             answering.result()
 
 
-async def take_call(name: str, variant: str, says: list[Speech], out: Path, speed: float) -> None:
+async def take_call(call: Call, out: Path, speed: float) -> None:
     """Talk with one caller until they hang up."""
-    print(f"\n{name}, variant {variant}")
-    caller, player = Caller(says, speed), Player(TTS_RATE, speed)
-    with voicelog.session(name, variant=variant) as call:
+    print(f"\n{call.name}, variant {call.variant}")
+    caller, player = Caller(call.says, speed), Player(TTS_RATE, speed)
+    with voicelog.session(call.name, variant=call.variant) as session:
         while utterance := await caller.listen():
             player.recording.caller(utterance.speech)
-            await take_turn(utterance, variant, caller, player)
-        call.disconnected("user_hangup")
-    player.recording.save(out / f"{name}.wav")
-    print(f"    sound   {out / name}.wav")
+            await take_turn(utterance, VARIANTS[call.variant], caller, player)
+        session.disconnected("user_hangup")
+    player.recording.save(out / f"{call.name}.wav")
+    print(f"    sound   {out / call.name}.wav")
 
 
 # The demonstration
 
 
-async def prepare(sentence: str, interrupts_after_s: float | None = None) -> Speech:
-    """Have a caller's sentence spoken by another voice than the bot's."""
-    sound = await client.audio.speech.create(
-        model=TTS_MODEL, voice=CALLER_VOICE, input=sentence, response_format="pcm"
-    )
-    return Speech(np.frombuffer(sound.content, "<i2"), TTS_RATE, interrupts_after_s)
-
-
 async def main(options: argparse.Namespace) -> None:
-    """Take the calls."""
+    """Take a few simulated calls."""
     global client
     async with AsyncExitStack() as stack:
-        if not REMOTE:
-            print("starting the models ...", flush=True)
-        address = os.environ["OPENAI_BASE_URL"] if REMOTE else await stack.enter_async_context(running())
+        if REMOTE:
+            address = os.environ["OPENAI_BASE_URL"]
+        else:
+            print("starting the models ...")
+            address = await stack.enter_async_context(running())
         key = os.environ.get("OPENAI_API_KEY", "none")
         client = await stack.enter_async_context(
             openai.AsyncOpenAI(base_url=address, api_key=key, timeout=60)
         )
-        hours = await prepare("What time do you open on Saturday?")
-        dinner = await prepare("What do you recommend for dinner tonight?")
-        story = await prepare("Please tell me a long story about the sea.")
-        stop = await prepare("Sorry to interrupt. What time do you open on Saturday?", interrupts_after_s=4)
-        table = await prepare("Do you have a free table this evening?")
-        calls = [
-            ("front-desk-1", "a", [*human_recording(), hours]),
-            ("front-desk-2", "b", [dinner, story, stop]),
-            ("front-desk-3", "a", [table, hours]),
-        ]
-        for name, variant, says in calls:
-            await take_call(name, variant, says, options.out, options.speed)
+        for call in await simulated_calls(client, TTS_MODEL, TTS_RATE):
+            await take_call(call, options.out, options.speed)
 
 
 if __name__ == "__main__":
@@ -270,7 +259,8 @@ if __name__ == "__main__":
     parser.add_argument("--speed", type=float, default=4, help="how much faster than real time people speak")
     parser.add_argument("--stats-file", type=Path, help="write voicelog.stats() here as JSON")
     options = parser.parse_args()
-    sys.stdout.reconfigure(line_buffering=True)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     voicelog.configure(service="front-desk")
     try:
         asyncio.run(main(options))

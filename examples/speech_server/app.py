@@ -4,7 +4,7 @@ import asyncio
 import io
 import json
 import wave
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import TypeVar
@@ -99,21 +99,19 @@ class SpeechServer:
                 await response.write(piece)
         return response
 
-    async def _off_the_loop(self, items: Iterator[T]) -> AsyncIterator[T]:
-        """Step through a computing iterator in a worker thread, one item at a time."""
-        loop = asyncio.get_running_loop()
-        end = object()
-        step = None
+    async def _off_the_loop(self, items: Generator[T]) -> AsyncGenerator[T]:
+        """Step through a computing generator in a worker thread, one item at a time."""
+
+        def step() -> asyncio.Future[T | None]:
+            return asyncio.get_running_loop().run_in_executor(self._workers, next, items, None)
+
+        running = step()
         try:
-            while True:
-                step = loop.run_in_executor(self._workers, next, items, end)
-                item = await asyncio.shield(step)
-                if item is end:
-                    return
+            while (item := await asyncio.shield(running)) is not None:
                 yield item
+                running = step()
         finally:
-            if step is not None and not step.done():
-                await asyncio.wait([step])
+            await asyncio.wait([running])
             items.close()
 
 
@@ -131,7 +129,7 @@ def read_wav(data: bytes) -> recogniser.Samples:
         return np.zeros(0, np.float32)
     samples = np.frombuffer(frames, "<i2").reshape(-1, channels).mean(axis=1) / 32768
     at = np.arange(0, len(samples), rate / recogniser.SAMPLE_RATE_HZ)
-    return np.interp(at, np.arange(len(samples)), samples).astype(np.float32)
+    return np.asarray(np.interp(at, np.arange(len(samples)), samples), np.float32)
 
 
 async def stream_to(request: web.Request, content_type: str, status: int = 200) -> web.StreamResponse:

@@ -2,7 +2,7 @@
 
 import importlib.util
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,7 @@ class Recogniser:
             i.name for i in self._decoder.get_inputs() if i.name.startswith("past_key_values")
         ]
 
-    def hear(self, samples: Samples) -> Iterator[str]:
+    def hear(self, samples: Samples) -> Generator[str]:
         """Yield the text of 16 kHz mono samples (-1 to 1) in pieces that join to the whole."""
         if len(samples) < SHORTEST_SAMPLES:
             return
@@ -50,7 +50,7 @@ class Recogniser:
             yield text if begun else text.lstrip()
             begun = True
 
-    def _tokens(self, samples: Samples) -> Iterator[int]:
+    def _tokens(self, samples: Samples) -> Generator[int]:
         """Yield the likeliest token at each step until the model says that it has heard all."""
         (heard,) = self._encoder.run(None, {"input_values": samples[np.newaxis, :]})
         cache = {name: np.zeros((0, 8, 1, 52), np.float32) for name in self._cache_names}

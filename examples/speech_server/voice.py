@@ -3,7 +3,7 @@
 import ctypes
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import espeakng_loader
 
@@ -31,7 +31,7 @@ class Voice:
             raise RuntimeError(message)
         self._one_at_a_time = threading.Lock()
 
-    def speak(self, text: str, voice: str) -> Iterator[bytes]:
+    def speak(self, text: str, voice: str) -> Generator[bytes]:
         """Yield 16-bit mono PCM of the text; closing the iterator ends the synthesis."""
         pieces: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         unwanted = threading.Event()
