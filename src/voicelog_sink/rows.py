@@ -49,6 +49,7 @@ _JSON_TYPES: dict[str, Any] = {
 }
 _DECODERS = {name: msgspec.json.Decoder(kind) for name, kind in _JSON_TYPES.items()}
 _encoder = msgspec.json.Encoder()
+_sorting_encoder = msgspec.json.Encoder(order="deterministic")
 _STAGE_OF = {cls.TYPE: stage for stage, cls in STAGE_TYPES.items()}
 
 
@@ -80,9 +81,9 @@ def rows_of(event: Event) -> list[Row]:
     if event.TYPE in FINISHED_STAGES:
         rows.append(_stage_metric(event))
     elif isinstance(event, Turn):
-        rows += [_turn_metric(event, name, figure) for name, figure in (event.figures or {}).items()]
+        rows += _turn_metrics(event)
     elif isinstance(event, Metric):
-        rows.append(_metric(event, event.name, {"value": event.value, "unit": event.unit}))
+        rows.append(_custom_metric(event))
     elif isinstance(event, Health):
         rows.append(_health(event))
     level = _error_level(event)
@@ -128,10 +129,10 @@ def _hour(hours: int) -> str:
     return time.strftime("%Y-%m-%dT%H", time.gmtime(hours * 3600))
 
 
-def to_json(value: Any) -> str:
+def to_json(value: Any, encoder: msgspec.json.Encoder = _encoder) -> str:
     """Return compact JSON; raises DecodeError where `value` is nested too deeply."""
     try:
-        return _encoder.encode(value).decode()
+        return encoder.encode(value).decode()
     except RecursionError as exc:
         reason, message = (
             "invalid_field",
@@ -148,6 +149,8 @@ def _interaction(event: Event) -> Row:
     plan = _PLANS[event.TYPE]
     values = {n: v for n, v in zip(plan.plain, plan.read_plain(event), strict=True) if v is not None}
     values |= {n: to_json(v) for n, v in zip(plan.json, plan.read_json(event), strict=True) if v is not None}
+    if event.extra is not None:  # the wire gives unknown fields in no order, and a row must be the same each time
+        values["extra"] = to_json(event.extra, _sorting_encoder)
     values |= {"ts": event.ts // 1000, "ts_us": event.ts, "v": SCHEMA_VERSION, "type": event.TYPE}
     if event.stage:
         values["stage_hour"] = f"{event.stage}#{hour_of(event.ts)}#{event.shard:02d}"
@@ -162,24 +165,38 @@ def _error_columns(error: ErrorInfo) -> Values:
 
 
 def _stage_metric(event: Event) -> Row:
+    figures = {"duration_ms": event.duration_ms, "first_item_ms": event.first_item_ms, "cost_usd": event.cost_usd}
     name = event.stage or _STAGE_OF.get(event.TYPE, "")
-    figures = {"duration_ms": event.duration_ms, "first_item_ms": event.first_item_ms}
-    return _metric(event, name, {**figures, "cost_usd": event.cost_usd})
+    return Row(PERFORMANCE_METRICS.name, {"name": name, **_measured(event), **_present(figures)})
 
 
-def _turn_metric(event: Turn, name: str, figure: Figure) -> Row:
-    value = {"value": figure.value_ms, "unit": "ms", "quality": figure.quality, "anchor": figure.anchor}
-    return _metric(event, f"turn.{name}", value)
+def _turn_metrics(turn: Turn) -> list[Row]:
+    measured = _measured(turn) if turn.figures else {}
+    return [
+        Row(PERFORMANCE_METRICS.name, {"name": f"turn.{name}", **measured, **_figure_columns(figure)})
+        for name, figure in (turn.figures or {}).items()
+    ]
 
 
-_DIMENSIONS = ("turn_id", "session_id", "status", "service", "host", "provider", "model", "variant")
+def _figure_columns(figure: Figure) -> Values:
+    columns = {"value": figure.value_ms, "unit": "ms", "quality": figure.quality}
+    return columns if figure.anchor is None else {**columns, "anchor": figure.anchor}
+
+
+def _custom_metric(metric: Metric) -> Row:
+    value = {"name": metric.name, "value": metric.value, "unit": metric.unit}
+    return Row(PERFORMANCE_METRICS.name, {**_measured(metric), **_present(value)})
+
+
+_DIMENSIONS = ("session_id", "turn_id", "status", "service", "host", "provider", "model", "variant")
 _read_dimensions = attrgetter(*_DIMENSIONS)
 
 
-def _metric(event: Event, name: str, value: Values) -> Row:
-    key = {"name": name, "hour": hour_of(event.ts), "shard": event.shard, **_place(event)}
-    dimensions = zip(_DIMENSIONS, _read_dimensions(event), strict=True)
-    return Row(PERFORMANCE_METRICS.name, {**key, "type": event.TYPE, **_present(value), **_present(dict(dimensions))})
+def _measured(event: Event) -> Values:
+    """Return the columns that all of an event's rows in performance_metrics share."""
+    values = {n: v for n, v in zip(_DIMENSIONS, _read_dimensions(event), strict=True) if v is not None}
+    values |= {"hour": hour_of(event.ts), "shard": event.shard, "type": event.TYPE}
+    return values | _place(event)
 
 
 def _place(event: Event) -> Values:

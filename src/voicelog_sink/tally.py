@@ -24,6 +24,9 @@ from voicelog_sink.percentiles import percentiles
 SLOW_TURN_MS = 2000
 """A turn is slow from this user_bot_latency_ms on."""
 
+MAX_SPAN_MS = 100 * 365.25 * 86_400_000
+"""What claims to have lasted longer than a century counts as a century."""
+
 COMPLETE = "complete"
 MISSING = "missing"
 UNKNOWN = "unknown"
@@ -224,8 +227,9 @@ def total(values: Iterable[float]) -> float:
 
 
 def end_us(event: Event) -> int:
-    """Return when the event was over, epoch microseconds; its start where it has no duration."""
-    return event.ts + round((event.duration_ms or 0) * 1000)
+    """Return when the event was over, epoch microseconds; a session_ended's ts is that moment already."""
+    lasted_ms = 0.0 if isinstance(event, SessionEnded) else event.duration_ms or 0.0
+    return event.ts + round(min(max(lasted_ms, 0.0), MAX_SPAN_MS) * 1000)
 
 
 def _used(event: Event) -> dict[str, float | None]:
