@@ -57,7 +57,7 @@ class LazyGroup(click.Group):
 @click.command(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
-    epilog="\b\nExamples:\n  voicelog-sink dev -- python bot.py\n  voicelog-sink sessions\n  voicelog-sink COMMAND --help",
+    epilog="\b\nExamples:\n  voicelog-sink dev -- python bot.py\n  voicelog-sink sessions\n  voicelog-sink run --help",
 )
 @click.version_option(sink_version(), prog_name="voicelog-sink", message="%(prog)s %(version)s")
 def group() -> None:

@@ -17,9 +17,9 @@ from voicelog_sink.deadletter import DeadLetters
 from voicelog_sink.derived import Deriver
 from voicelog_sink.errors import BrokerUnavailable, Unfinished
 from voicelog_sink.metrics import Metrics
+from voicelog_sink.opening import store_of, wait_for
 from voicelog_sink.pipeline import Batch, DeadLetter, Pipeline, Record, count_tables, refuses_everything
 from voicelog_sink.status import Status
-from voicelog_sink.stores import make_store
 from voicelog_sink.stores.base import Rejected, Row, StoreMisconfigured, StoreUnavailable
 from voicelog_sink.tables import TABLES, TEXT
 from voicelog_sink.topics import TopicAdmin
@@ -43,11 +43,11 @@ class Daemon:
     """One replica of the sink. Used by one thread; `stop` alone may be called from anywhere."""
 
     def __init__(self, settings: Settings, metrics: Metrics, status: Status) -> None:
-        """Make the parts; nothing is connected yet. Raises StoreMisconfigured for a wrong URL."""
+        """Make the parts; nothing is connected yet. Raises ConfigError for a wrong URL."""
         self.settings = settings
         self.metrics = metrics
         self.status = status
-        self.store = make_store(settings)
+        self.store = store_of(settings)
         self.deriver = Deriver(self.store, f"{settings.host}-{os.getpid()}-{uuid4().hex[:8]}")
         self.pipeline = Pipeline(settings.max_message_bytes, settings.ttl_days)
         self.letters = DeadLetters(settings)
@@ -126,14 +126,7 @@ class Daemon:
 
     def _open_store(self, timeout_ms: int) -> None:
         end_s = time.monotonic() + timeout_ms / 1000
-        while True:
-            try:
-                self.store.open(max(int((end_s - time.monotonic()) * 1000), 1))
-                break
-            except StoreUnavailable as exc:
-                if time.monotonic() + START_RETRY_S > end_s:
-                    raise StoreUnavailable(unreachable_store(self.settings.store, timeout_ms, exc)) from exc
-            time.sleep(START_RETRY_S)
+        wait_for(self.store, self.settings.store, timeout_ms)
         if urlsplit(self.settings.store).scheme == "sqlite":
             self.store.init()
         self._wait_for_schema(end_s)
@@ -294,14 +287,6 @@ class Daemon:
 
     def _note_commit(self, result: str) -> None:
         self.metrics.count("commits_total", result=result)
-
-
-def unreachable_store(url: str, timeout_ms: int, exc: Exception) -> str:
-    """Return the sentence for a store that does not answer."""
-    return (
-        f"no store answers at {url} (waited {timeout_ms / 1000:g} s; {exc}): start it, set VOICELOG_STORE or "
-        "--store to where it is, or wait for longer with --start-timeout-ms"
-    )
 
 
 def _count_topics(records: Sequence[Record]) -> dict[str, int]:

@@ -16,13 +16,18 @@ SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)
 
 @attrs.frozen
 class MetricRow:
-    """One metric; `name` is without the prefix, `kind` one of counter, gauge, histogram."""
+    """One metric; `short` is its name without the prefix, `kind` one of counter, gauge, histogram."""
 
-    name: str
+    short: str
     kind: str
     unit: str
     labels: tuple[str, ...]
     help: str
+
+    @property
+    def name(self) -> str:
+        """The name as Prometheus sees it."""
+        return PREFIX + self.short
 
 
 METRICS: tuple[MetricRow, ...] = (
@@ -59,7 +64,7 @@ class Metrics:
     def __init__(self) -> None:
         """Make every metric of the table, at 0."""
         self.registry = CollectorRegistry()
-        self._metrics = {row.name: self._make(row) for row in METRICS}
+        self._metrics = {row.short: self._make(row) for row in METRICS}
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
         """Add to a counter."""
@@ -101,12 +106,12 @@ class Metrics:
         return generate_latest(self.registry)
 
     def _make(self, row: MetricRow) -> MetricWrapperBase:
-        name, text = PREFIX + row.name, f"{row.help} ({row.unit})"
+        name, text = row.name, f"{row.help} ({row.unit})"
         if row.kind == "counter":
             return Counter(name, text, row.labels, registry=self.registry)
         if row.kind == "gauge":
             return Gauge(name, text, row.labels, registry=self.registry)
-        return Histogram(name, text, row.labels, registry=self.registry, buckets=_BUCKETS.get(row.name, SECONDS))
+        return Histogram(name, text, row.labels, registry=self.registry, buckets=_BUCKETS.get(row.short, SECONDS))
 
     def _labelled(self, name: str, labels: dict[str, str]) -> MetricWrapperBase:
         metric = self._metrics[name]

@@ -1,0 +1,46 @@
+"""`voicelog-sink init`: the topics and the store's schema."""
+
+from __future__ import annotations
+
+import click
+
+from voicelog.settings import Settings
+from voicelog_sink import logs
+from voicelog_sink.opening import open_store
+from voicelog_sink.options import secrets_epilog, with_settings
+from voicelog_sink.stores.base import Difference
+from voicelog_sink.topics import TopicAdmin
+
+EXAMPLE = """\b
+Examples:
+  voicelog-sink init --brokers redpanda:9092 --store "scylla://scylla:9042/voice_ai_ks?local_dc=dc1" --cql-replication 3
+  voicelog-sink init --check
+
+"""
+
+
+@click.command(epilog=EXAMPLE + secrets_epilog())
+@click.option("--check", is_flag=True, help="Say what is not as it should be, change nothing; status 1 if there is any")
+@with_settings()
+def command(settings: Settings, check: bool) -> int:
+    """Make the topics and the store's schema, or change them to what they should be. A second run does nothing."""
+    logs.set_up(settings.log_format)
+    topics = TopicAdmin(settings)
+    topics.wait(settings.start_timeout_ms)
+    with open_store(settings, settings.start_timeout_ms) as store:
+        if check:
+            return tell_differences([*topics.check(), *store.check()])
+        done = [*topics.init(), *store.init()]
+    for sentence in done:
+        click.echo(sentence)
+    click.echo("ok" if done else "ok, nothing to do")
+    return 0
+
+
+def tell_differences(found: list[Difference]) -> int:
+    """Print each difference with its remedy, or ok; return the exit status."""
+    for difference in found:
+        click.echo(f"{difference.what}: {difference.remedy}")
+    if not found:
+        click.echo("ok")
+    return 1 if found else 0
