@@ -10,8 +10,8 @@ from voicelog_sink.stores.base import Store, StoreMisconfigured
 
 SCHEMES = {
     "sqlite": "voicelog_sink.stores.sqlite:SqliteStore",
-    "scylla": "voicelog_sink.stores.cql:CqlStore",
-    "cassandra": "voicelog_sink.stores.cql:CqlStore",
+    "scylla": "voicelog_sink.stores.cql_store:CqlStore",
+    "cassandra": "voicelog_sink.stores.cql_store:CqlStore",
 }
 
 

@@ -46,8 +46,9 @@ def missing_columns(expected: Shape, live: Shape) -> list[str]:
 
 def _columns(expected: Shape, live: Shape) -> list[Difference]:
     title = f"{expected.kind} {expected.name}"
+    remedy = REBUILD if expected.kind == "materialized view" else INIT
     found = [
-        Difference(f"{title}: column {name} ({expected.columns[name]}) is missing", INIT)
+        Difference(f"{title}: column {name} ({expected.columns[name]}) is missing", remedy)
         for name in missing_columns(expected, live)
     ]
     for name, kind in expected.columns.items():

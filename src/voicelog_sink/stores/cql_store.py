@@ -1,0 +1,194 @@
+"""The store for production: a CQL database, ScyllaDB or Cassandra. The driver is in cql.py."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from voicelog.settings import Settings
+from voicelog_sink.stores import cql_ddl, cql_schema
+from voicelog_sink.stores.base import (
+    Difference,
+    Rejected,
+    Row,
+    Store,
+    StoreError,
+    StoreMisconfigured,
+    StoreUnavailable,
+    Values,
+)
+from voicelog_sink.stores.cql import UNSET, Connection, Failure, Request, milliseconds
+from voicelog_sink.stores.cql_rows import Encoded, RowError, TableEncoder, batches
+from voicelog_sink.stores.lifetime import wall_ms
+from voicelog_sink.stores.query import Query, plan
+from voicelog_sink.stores.url import cql_url
+from voicelog_sink.tables import TABLES, TIME
+
+READ_AHEAD = 8
+"""Most partitions whose first page is asked for before it is needed."""
+
+
+class CqlStore(Store):
+    """Rows in a CQL keyspace, LOCAL_QUORUM both ways, in single-partition batches."""
+
+    def __init__(self, settings: Settings, now_ms: Callable[[], int] = wall_ms) -> None:
+        """Read the URL; connects to nothing. Raises StoreMisconfigured for a wrong URL."""
+        self._settings = settings
+        self._url = cql_url(settings.store)
+        self._now_ms = now_ms
+        self._live: Connection | None = None
+        self._prepared: dict[str, Any] = {}
+        self._encoders = {name: TableEncoder(t, settings.ttl_days, UNSET) for name, t in TABLES.items()}
+
+    # --- life
+
+    def open(self, timeout_ms: int) -> None:
+        """Connect to the first host that answers; see Store."""
+        self.close()
+        self._live = Connection(self._settings, self._url, timeout_ms)
+
+    def close(self) -> None:
+        """Close every connection; see Store."""
+        connection, self._live = self._live, None
+        self._prepared.clear()
+        if connection is not None:
+            connection.close()
+
+    def ping(self) -> None:
+        """Ask a node for its own row; see Store."""
+        self._connection().run("SELECT key FROM system.local")
+
+    # --- rows
+
+    def write(self, rows: Sequence[Row]) -> list[Rejected]:
+        """Write the rows in single-partition batches, many at once; see Store."""
+        now = self._now_ms()
+        encoded: dict[str, list[Encoded]] = {}
+        rejected: list[Rejected] = []
+        for number, (table, values) in enumerate(rows):
+            try:
+                row = self._encoders[table].encode(number, values, now)
+            except RowError as exc:
+                rejected.append(Rejected(number, "RowError", str(exc)))
+            else:
+                if row is not None:
+                    encoded.setdefault(table, []).append(row)
+        rejected += self._send(self._requests(encoded, cql_ddl.insert))
+        return sorted(rejected)
+
+    def delete(self, table: str, keys: Sequence[Values]) -> None:
+        """Delete the rows in single-partition batches; see Store. Raises ValueError for a key that is none."""
+        encoded = {table: [self._encoders[table].encode_key(number, key) for number, key in enumerate(keys)]}
+        refused = self._send(self._requests(encoded, cql_ddl.delete))
+        if refused:
+            message = f"store {self._settings.store!r}: a row can't be deleted: {refused[0].message}"
+            raise StoreMisconfigured(message)
+
+    def _requests(self, encoded: Mapping[str, list[Encoded]], make: Callable[..., str]) -> list[Request]:
+        statements = {table: self._statement(make(self._url.keyspace, TABLES[table])) for table in encoded}
+        return [Request(statements[table], table, batch) for table, rows in encoded.items() for batch in batches(rows)]
+
+    def _send(self, requests: list[Request]) -> list[Rejected]:
+        """Send everything and return the rows that the server refuses for good."""
+        try:
+            failures = self._connection().send(requests)
+            return self._isolate(failures, len(requests)) if failures else []
+        except StoreError:
+            self._prepared.clear()  # the schema may be another when the caller tries again
+            raise
+
+    def _isolate(self, failures: list[Failure], sent: int) -> list[Rejected]:
+        """Write the rows of the refused requests one by one, twice; what is refused again is at fault itself."""
+        connection = self._connection()
+        singles = [failure.request._replace(rows=[row]) for failure in failures for row in failure.request.rows]
+        again = [failure.request for failure in connection.send(singles)]
+        refused = connection.send(again)
+        for table in {failure.request.table for failure in refused}:
+            # Fails where not the row is at fault, but the table or a permission.
+            connection.prepare(cql_ddl.insert(self._url.keyspace, TABLES[table]))
+        nothing_stored = len(failures) == sent and len(refused) == len(singles)
+        for failure in refused:
+            if failure.suspect and nothing_stored:
+                raise connection.translated(failure.error) from failure.error
+        return [
+            Rejected(f.request.rows[0].number, type(f.error).__name__, f"table {f.request.table}: {f.error}")
+            for f in refused
+        ]
+
+    # --- reading
+
+    def select(
+        self,
+        source: str,
+        partitions: Sequence[Mapping[str, Any]],
+        *,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Values]:
+        """Yield rows partition by partition, the first pages of some asked for ahead; see Store."""
+        queries = iter([plan(source, p, since_ms=since_ms, until_ms=until_ms, limit=limit) for p in partitions])
+        started = deque((query, self._ask(query)) for query in islice(queries, READ_AHEAD))
+        while started:
+            query, answer = started.popleft()
+            yield from _rows(query, self._connection().rows(answer))
+            started.extend((query, self._ask(query)) for query in islice(queries, 1))
+
+    def _ask(self, query: Query) -> Any:
+        statement = self._statement(cql_ddl.select(self._url.keyspace, query))
+        values = [value for _, _, value in query.conditions]
+        return self._connection().ask(statement, values + ([] if query.limit is None else [query.limit]))
+
+    def partitions(self, table: str) -> Iterator[Values]:
+        """Yield every partition key, page by page; see Store."""
+        key = TABLES[table].partition_key
+        answer = self._connection().ask(self._statement(cql_ddl.partitions(self._url.keyspace, TABLES[table])), ())
+        for row in self._connection().rows(answer):
+            yield dict(zip(key, row, strict=True))
+
+    # --- schema
+
+    def init(self) -> list[str]:
+        """Make or complete the keyspace; see Store. Only one process at a time may do so."""
+        return cql_schema.init(self._keyspace())
+
+    def check(self) -> list[Difference]:
+        """Compare the keyspace with tables.py and the cql files; see Store."""
+        return cql_schema.check(self._keyspace())
+
+    def _keyspace(self) -> cql_schema.Keyspace:
+        settings = self._settings
+        return cql_schema.Keyspace(
+            run=self._connection().run,
+            name=self._url.keyspace,
+            ttl_days=settings.ttl_days,
+            replication=settings.cql_replication,
+            local_dc=self._url.local_dc,
+            now_ms=self._now_ms,
+        )
+
+    # --- inside
+
+    def _connection(self) -> Connection:
+        if self._live is None:
+            message = f"store {self._settings.store!r} is not open"
+            raise StoreUnavailable(message)
+        return self._live
+
+    def _statement(self, text: str) -> Any:
+        statement = self._prepared.get(text)
+        if statement is None:
+            statement = self._prepared[text] = self._connection().prepare(text)
+        return statement
+
+
+def _rows(query: Query, found: Iterator[tuple[Any, ...]]) -> Iterator[Values]:
+    times = [name for name, kind in query.columns.items() if kind == TIME]
+    for row in found:
+        values = dict(zip(query.columns, row, strict=True))
+        for name in times:
+            if values[name] is not None:
+                values[name] = milliseconds(values[name])
+        yield values
