@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -23,6 +25,11 @@ from voicelog.events import (
     Turn,
 )
 from voicelog.latency import Interval, measure
+from voicelog.settings import load
+from voicelog_sink.rows import rows_of
+from voicelog_sink.stores.base import Store
+from voicelog_sink.stores.sqlite import SqliteStore
+from voicelog_sink.summary import summarise, summary_rows
 
 START_US = 1_795_341_600_000_000
 """2026-11-22T10:00:00Z: where a call begins unless told otherwise."""
@@ -220,3 +227,22 @@ def health(at_us: int = START_US, **fields: Any) -> Health:
     """Return a health event of no session."""
     given = {"component": "sink", "state": "ok", "service": "voicelog-sink", "host": "sink-0", **fields}
     return Health(stream_id="00000001feedbeef", seq=1, ts=at_us, **given)
+
+
+def sqlite_store(path: Path, now_ms: Callable[[], int] = lambda: START_US // 1000) -> SqliteStore:
+    """Return an open SQLite store with its tables; its clock stands at the calls' start unless told otherwise."""
+    store = SqliteStore(load({"store": f"sqlite:///{path}"}, {})[0], now_ms)
+    store.open(1000)
+    store.init()
+    return store
+
+
+def store_calls(store: Store, calls: Iterable[CallBuilder]) -> None:
+    """Write the calls' events, and each call's summary."""
+    by_session: dict[str, list[Event]] = {}
+    for call in calls:
+        by_session.setdefault(call.session_id, []).extend(call.events)
+    for events in by_session.values():
+        summary = summarise(events)
+        rows = [row for event in events for row in rows_of(event)]
+        assert store.write(rows + (summary_rows(summary) if summary else [])) == []

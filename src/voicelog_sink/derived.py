@@ -106,7 +106,8 @@ class Deriver:
         except BaseException:
             self._work.put_back(jobs, now_ms)
             raise
-        self._store.delete(DERIVED_PENDING.name, released)
+        if released:
+            self._store.delete(DERIVED_PENDING.name, released)
         self.recomputed_total += len(changed)
         return len(changed)
 

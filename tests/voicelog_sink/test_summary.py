@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import attrs
@@ -62,6 +63,30 @@ def test_whole_call_is_summed_up() -> None:
         disconnect_reason="user_hangup", attributes={"tenant": "acme"}, rows_read=10,
         streams=summary_for(call.events).streams,
     )  # fmt: skip
+
+
+@given(st.randoms())
+def test_first_that_was_said_of_a_call_counts_and_the_last_reason_for_its_end(random: Random) -> None:
+    first = CallBuilder("call-1", service="edge", host="h1", variant="a", user_id=None)
+    second = CallBuilder("call-1", stream_id="other", service="core", host="h2", variant="b", user_id="u-1")
+    first.started(0, attributes={"tenant": "acme", "line": 1}), first.ended(80, disconnect_reason="timeout")
+    (
+        second.started(10, attributes={"tenant": "late", "shift": "night"}),
+        second.ended(90, disconnect_reason="user_hangup"),
+    )
+    shuffled = first.events + second.events
+    random.shuffle(shuffled)
+    said = ("service", "host", "variant", "user_id", "disconnect_reason", "attributes", "ended_at")
+    assert fields(summary_for(shuffled), *said) == {
+        "service": "edge", "host": "h1", "variant": "a", "user_id": "u-1", "disconnect_reason": "user_hangup",
+        "attributes": {"tenant": "acme", "line": 1, "shift": "night"}, "ended_at": START_MS + 90,
+    }  # fmt: skip
+
+
+def test_event_counted_zero_by_a_foreign_producer_hides_no_gap() -> None:
+    call = CallBuilder()
+    call.add(Log, 0, level="INFO", message="m", seq=0), call.add(Log, 1, level="INFO", message="m", seq=2)
+    assert summary_for(call.events).missing == 1
 
 
 @given(st.permutations(realistic_call(turns=2).events + troubled_call("call-1").events))
