@@ -75,9 +75,7 @@ async def simulated_calls(client: openai.AsyncOpenAI, tts_model: str, sample_rat
     """Prepare three calls; the callers speak with another voice of the bot's synthesiser."""
 
     async def spoken(sentence: str, interrupts_after_s: float | None = None) -> Speech:
-        sound = await client.audio.speech.create(
-            model=tts_model, voice=VOICE, input=sentence, response_format="pcm"
-        )
+        sound = await client.audio.speech.create(model=tts_model, voice=VOICE, input=sentence, response_format="pcm")
         return Speech(np.frombuffer(sound.content, "<i2"), sample_rate_hz, interrupts_after_s)
 
     hours = await spoken("What time do you open on Saturday?")
@@ -86,9 +84,9 @@ async def simulated_calls(client: openai.AsyncOpenAI, tts_model: str, sample_rat
     stop = await spoken("Sorry to interrupt. What time do you open on Saturday?", interrupts_after_s=4)
     table = await spoken("Do you have a free table this evening?")
     return [
-        Call("front-desk-1", "a", [*human_recording(), hours]),
-        Call("front-desk-2", "b", [dinner, story, stop]),
-        Call("front-desk-3", "a", [table, hours]),
+        Call("human", "a", [*human_recording(), hours]),
+        Call("story", "b", [dinner, story, stop]),
+        Call("table", "a", [table, hours]),
     ]
 
 

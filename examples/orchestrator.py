@@ -12,14 +12,15 @@ import asyncio
 import io
 import json
 import os
-import re
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import voicelog
+from streams import one_ahead, sentences_of
 
 HERE = Path(__file__).parent
 try:
@@ -48,7 +49,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "a": {"temperature": 0.2, "max_tokens": 60, "seed": 7},
     "b": {"temperature": 0.8, "max_tokens": 100, "seed": 7},
 }
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\s*\n\s*")
 REWRITE = "Rewrite the sentence so that it sounds friendly."
 APOLOGY = "I am sorry, our booking system does not answer at the moment. What else can I do for you?"
 
@@ -74,21 +74,20 @@ async def hear(utterance: Utterance) -> str:
 
 @voicelog.stage("tool", provider="calendar")
 async def opening_hours() -> str:
-    """Look up when the restaurant is open."""
+    """Look up when the restaurant is open; the pause stands for the calendar's."""
+    await asyncio.sleep(0.05)
     return "We are open on Saturday from nine in the morning until eleven at night."
 
 
 @voicelog.stage("tool", provider="booking")
 async def book_table() -> str:
-    """Ask the booking system for a table; today it hangs."""
+    """Ask for a table; today the booking system hangs."""
     await asyncio.sleep(0.3)
     raise TimeoutError("the booking system did not answer within 300 ms")
 
 
 @voicelog.stage("llm", provider=PROVIDER, model=LLM_MODEL)
-async def think(
-    messages: list[ChatCompletionMessageParam], parameters: dict[str, Any]
-) -> AsyncGenerator[str]:
+async def think(messages: list[ChatCompletionMessageParam], parameters: dict[str, Any]) -> AsyncGenerator[str]:
     """Yield the language model's answer, token by token."""
     llm = voicelog.current_stage()
     llm.set(prompt=messages, parameters=parameters)
@@ -103,9 +102,7 @@ async def think(
         ) as chunks:
             async for chunk in chunks:
                 if chunk.usage:
-                    llm.usage(
-                        input_tokens=chunk.usage.prompt_tokens, output_tokens=chunk.usage.completion_tokens
-                    )
+                    llm.usage(input_tokens=chunk.usage.prompt_tokens, output_tokens=chunk.usage.completion_tokens)
                 for choice in chunk.choices:
                     if choice.finish_reason:
                         llm.set(finish_reason=choice.finish_reason)
@@ -159,31 +156,6 @@ async def reply(heard: str, parameters: dict[str, Any]) -> AsyncGenerator[str]:
             yield sentence
 
 
-async def sentences_of(tokens: AsyncGenerator[str]) -> AsyncGenerator[str]:
-    """Join tokens to sentences, each as soon as it is whole."""
-    text = ""
-    async with aclosing(tokens):
-        async for token in tokens:
-            *sentences, text = SENTENCE_END.split(text + token)
-            for sentence in filter(None, sentences):
-                yield sentence
-    if text.strip():
-        yield text
-
-
-async def one_ahead(items: AsyncGenerator[str]) -> AsyncGenerator[str]:
-    """Yield each item while the next one is being made; no more, since an interruption throws them away."""
-    following = asyncio.ensure_future(anext(items, None))
-    try:
-        while (item := await following) is not None:
-            following = asyncio.ensure_future(anext(items, None))
-            yield item
-    finally:
-        following.cancel()
-        await asyncio.wait([following])
-        await items.aclose()
-
-
 async def answer(heard: str, parameters: dict[str, Any], player: Player) -> None:
     """Speak each sentence while the one before is being played and the next one is being thought of."""
     async with aclosing(one_ahead(reply(heard, parameters))) as sentences:
@@ -222,15 +194,16 @@ async def take_turn(utterance: Utterance, parameters: dict[str, Any], caller: Ca
 
 async def take_call(call: Call, out: Path, speed: float) -> None:
     """Talk with one caller until they hang up."""
-    print(f"\n{call.name}, variant {call.variant}")
+    name = f"{call.name}-{datetime.now():%m%d-%H%M%S}"
+    print(f"\n{name}, variant {call.variant}")
     caller, player = Caller(call.says, speed), Player(TTS_RATE, speed)
-    with voicelog.session(call.name, variant=call.variant) as session:
+    with voicelog.session(name, variant=call.variant) as session:
         while utterance := await caller.listen():
             player.recording.caller(utterance.speech)
             await take_turn(utterance, VARIANTS[call.variant], caller, player)
         session.disconnected("user_hangup")
-    player.recording.save(out / f"{call.name}.wav")
-    print(f"    sound   {out / call.name}.wav")
+    player.recording.save(out / f"{name}.wav")
+    print(f"    sound   {out / name}.wav")
 
 
 # The demonstration
@@ -246,9 +219,7 @@ async def main(options: argparse.Namespace) -> None:
             print("starting the models ...")
             address = await stack.enter_async_context(running())
         key = os.environ.get("OPENAI_API_KEY", "none")
-        client = await stack.enter_async_context(
-            openai.AsyncOpenAI(base_url=address, api_key=key, timeout=60)
-        )
+        client = await stack.enter_async_context(openai.AsyncOpenAI(base_url=address, api_key=key, timeout=60))
         for call in await simulated_calls(client, TTS_MODEL, TTS_RATE):
             await take_call(call, options.out, options.speed)
 
@@ -264,6 +235,8 @@ if __name__ == "__main__":
     voicelog.configure(service="front-desk")
     try:
         asyncio.run(main(options))
+    except KeyboardInterrupt:
+        sys.exit(130)
     except (openai.OpenAIError, SpeechServerError) as error:
         where = os.environ.get("OPENAI_BASE_URL", "the speech server on this machine")
         sys.exit(f"{where} did not do its part: {error}")

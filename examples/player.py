@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from speech import Speech
 
-BUFFER_S = 8.0
+BUFFER_S = 6.0
 
 
 class Player:

@@ -14,9 +14,8 @@ def main() -> None:
     """Load the models, serve them on loopback and print the address on a line of its own."""
     parser = argparse.ArgumentParser(prog="speech_server", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="0, the default, takes a free one")
-    parser.add_argument(
-        "--threads", type=int, default=max(1, (os.cpu_count() or 2) // 2), help="for each model"
-    )
+    threads = min(4, max(1, (os.cpu_count() or 2) // 2))
+    parser.add_argument("--threads", type=int, default=threads, help="for the language model")
     parser.add_argument("--while-stdin-is-open", action="store_true", help="stop when the parent is gone")
     options = parser.parse_args()
     try:

@@ -20,10 +20,10 @@ PCM_BYTES = 4096
 
 
 class SpeechServer:
-    """Holds the three models, and answers requests with them."""
+    """Holds the three models, and answers requests with them; `threads` is for the language model."""
 
     def __init__(self, threads: int) -> None:
-        self._recogniser = recogniser.Recogniser(threads)
+        self._recogniser = recogniser.Recogniser()
         self._language_model = language_model.LanguageModel(threads)
         self._voice = voice.Voice()
         self._workers = ThreadPoolExecutor(max_workers=8, thread_name_prefix="model")
@@ -88,9 +88,7 @@ class SpeechServer:
         body = await request.json()
         require_model(body.get("model"), voice.MODEL)
         if body.get("response_format") != "pcm":
-            raise bad_request(
-                f"response_format is {body.get('response_format')!r}: only 'pcm' is spoken here"
-            )
+            raise bad_request(f"response_format is {body.get('response_format')!r}: only 'pcm' is spoken here")
         if body.get("voice") not in voice.VOICES:
             raise bad_request(f"voice is {body.get('voice')!r}: expected one of {', '.join(voice.VOICES)}")
         response = await stream_to(request, "audio/pcm")
@@ -147,9 +145,7 @@ async def send_event(response: web.StreamResponse, event: dict[str, str]) -> Non
 def require_model(asked: object, served: str) -> None:
     """Refuse a request for another model than the one there is."""
     if asked != served:
-        text = error_body(
-            f"The model {asked!r} does not exist: {served!r} is served here.", "model_not_found"
-        )
+        text = error_body(f"The model {asked!r} does not exist: {served!r} is served here.", "model_not_found")
         raise web.HTTPNotFound(text=text, content_type="application/json")
 
 
@@ -160,6 +156,4 @@ def bad_request(message: str) -> web.HTTPBadRequest:
 
 def error_body(message: str, code: str) -> str:
     """Word an error as the OpenAI API does."""
-    return json.dumps(
-        {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
-    )
+    return json.dumps({"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}})

