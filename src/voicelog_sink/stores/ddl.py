@@ -15,9 +15,14 @@ TYPES = {
 """CQL's type to SQLite's; the tables are STRICT, so that a value of another type is refused as CQL refuses it."""
 
 
+def quote(name: str) -> str:
+    """Return a name as SQL's identifier; in double quotes SQLite would take a column that is missing for a text."""
+    return f"[{name}]"
+
+
 def quoted(names: Iterable[str]) -> str:
     """Return the names as SQL identifiers with commas between."""
-    return ", ".join(f'"{name}"' for name in names)
+    return ", ".join(map(quote, names))
 
 
 def create_table(table: Table) -> str:
@@ -27,26 +32,27 @@ def create_table(table: Table) -> str:
     clustered by their key.
     """
     columns = [_column(table, name) for name in table.columns]
-    key = ", ".join(f'"{name}" DESC' if name in table.descending else f'"{name}"' for name in table.key)
+    key = ", ".join(f"{quote(name)} DESC" if name in table.descending else quote(name) for name in table.key)
     body = ",\n  ".join([*columns, f"PRIMARY KEY ({key})"])
     clustered = "" if table.life is Life.APPENDED else ", WITHOUT ROWID"
-    return f'CREATE TABLE IF NOT EXISTS "{table.name}" (\n  {body}\n) STRICT{clustered}'
+    return f"CREATE TABLE IF NOT EXISTS {quote(table.name)} (\n  {body}\n) STRICT{clustered}"
 
 
 def add_column(table: Table, name: str) -> str:
     """Return ALTER TABLE for a column that is missing."""
-    return f'ALTER TABLE "{table.name}" ADD COLUMN {_column(table, name)}'
+    return f"ALTER TABLE {quote(table.name)} ADD COLUMN {_column(table, name)}"
 
 
 def _column(table: Table, name: str) -> str:
     needed = " NOT NULL" if name in table.key else " NOT NULL DEFAULT 0" if name == table.version else ""
-    return f'"{name}" {TYPES[table.columns[name]]}{needed}'
+    return f"{quote(name)} {TYPES[table.columns[name]]}{needed}"
 
 
 def create_view(view: View) -> str:
     """Return CREATE VIEW."""
-    where = " AND ".join(f'"{name}" IS NOT NULL' for name in view.partition_key)
-    return f'CREATE VIEW IF NOT EXISTS "{view.name}" AS SELECT {quoted(view.columns)} FROM "{view.table}" WHERE {where}'
+    where = " AND ".join(f"{quote(name)} IS NOT NULL" for name in view.partition_key)
+    select = f"SELECT {quoted(view.columns)} FROM {quote(view.table)} WHERE {where}"
+    return f"CREATE VIEW IF NOT EXISTS {quote(view.name)} AS {select}"
 
 
 def indexes(table: Table) -> dict[str, tuple[str, ...]]:
@@ -63,8 +69,9 @@ def create_index(table: Table, name: str) -> str:
     """Return CREATE INDEX; a view's index holds only rows that the view shows."""
     columns = indexes(table)[name]
     view = VIEWS.get(name.removesuffix("_key"))
-    where = " AND ".join(f'"{column}" IS NOT NULL' for column in view.partition_key) if view else ""
-    return f'CREATE INDEX IF NOT EXISTS "{name}" ON "{table.name}" ({quoted(columns)})' + (where and f" WHERE {where}")
+    where = " AND ".join(f"{quote(column)} IS NOT NULL" for column in view.partition_key) if view else ""
+    statement = f"CREATE INDEX IF NOT EXISTS {quote(name)} ON {quote(table.name)} ({quoted(columns)})"
+    return statement + (f" WHERE {where}" if where else "")
 
 
 def insert(table: Table, names: tuple[str, ...]) -> str:
@@ -72,25 +79,25 @@ def insert(table: Table, names: tuple[str, ...]) -> str:
 
     A row replaces the one of its key, unless that has a higher version.
     """
-    head = f'"{table.name}" ({quoted(names)}) VALUES ({", ".join("?" * len(names))})'
+    head = f"{quote(table.name)} ({quoted(names)}) VALUES ({', '.join('?' * len(names))})"
     if table.version is None:
         return f"INSERT OR REPLACE INTO {head}"
-    version = f'"{table.version}"'
-    changes = ", ".join(f'"{name}" = excluded."{name}"' for name in table.columns if name not in table.key)
-    newer = f'excluded.{version} >= "{table.name}".{version}'
+    version = quote(table.version)
+    changes = ", ".join(f"{quote(name)} = excluded.{quote(name)}" for name in table.columns if name not in table.key)
+    newer = f"excluded.{version} >= {quote(table.name)}.{version}"
     return f"INSERT INTO {head} ON CONFLICT ({quoted(table.key)}) DO UPDATE SET {changes} WHERE {newer}"
 
 
 def delete(table: Table) -> str:
     """Return the statement that deletes one row by its key."""
-    return f'DELETE FROM "{table.name}" WHERE ' + " AND ".join(f'"{name}" = ?' for name in table.key)
+    return f"DELETE FROM {quote(table.name)} WHERE " + " AND ".join(f"{quote(name)} = ?" for name in table.key)
 
 
 def sweep(table: Table) -> str:
     """Return the statement that deletes rows born before ?, at most ? of them."""
     key = quoted(table.key)
-    old = f'SELECT {key} FROM "{table.name}" WHERE "{born_column(table)}" < ? LIMIT ?'
-    return f'DELETE FROM "{table.name}" WHERE ({key}) IN ({old})'
+    old = f"SELECT {key} FROM {quote(table.name)} WHERE {quote(born_column(table))} < ? LIMIT ?"
+    return f"DELETE FROM {quote(table.name)} WHERE ({key}) IN ({old})"
 
 
 def expected() -> list[Shape]:

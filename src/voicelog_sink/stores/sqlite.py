@@ -178,7 +178,7 @@ class SqliteStore(Store):
         """Yield every partition key; see Store."""
         key = TABLES[table].partition_key
         with self._errors():
-            for row in self._open_db().execute(f'SELECT DISTINCT {ddl.quoted(key)} FROM "{table}"'):
+            for row in self._open_db().execute(f"SELECT DISTINCT {ddl.quoted(key)} FROM {ddl.quote(table)}"):
                 yield dict(zip(key, row, strict=True))
 
     # --- schema
@@ -279,9 +279,9 @@ def _write_one(
 
 
 def _read(db: sqlite3.Connection, query: Query) -> Iterator[Values]:
-    order = ", ".join(f'"{name}" DESC' if name in query.descending else f'"{name}"' for name in query.order)
-    where = " AND ".join(f'"{name}" {operator} ?' for name, operator, _ in query.conditions)
-    sql = f'SELECT {ddl.quoted(query.columns)} FROM "{query.source}" WHERE {where}'
+    order = ", ".join(ddl.quote(name) + (" DESC" if name in query.descending else "") for name in query.order)
+    where = " AND ".join(f"{ddl.quote(name)} {operator} ?" for name, operator, _ in query.conditions)
+    sql = f"SELECT {ddl.quoted(query.columns)} FROM {ddl.quote(query.source)} WHERE {where}"
     sql += (order and f" ORDER BY {order}") + (f" LIMIT {query.limit:d}" if query.limit is not None else "")
     booleans = [name for name, kind in query.columns.items() if kind == BOOL]
     for row in db.execute(sql, [value for _, _, value in query.conditions]):

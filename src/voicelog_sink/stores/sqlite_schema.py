@@ -24,7 +24,7 @@ def complete_table(run: Run, expected: Shape) -> list[str]:
         done.append(f"added column {name} to table {table.name}")
     for name, target in expected.indexes.items():
         if live is None or live.indexes.get(name) != target:
-            run(f'DROP INDEX IF EXISTS "{name}"')
+            run(f"DROP INDEX IF EXISTS {ddl.quote(name)}")
             run(ddl.create_index(table, name))
             done.append(f"made index {name}")
     return done
@@ -35,7 +35,7 @@ def complete_view(run: Run, expected: Shape) -> list[str]:
     live = live_shape(run, expected)
     if live is not None and not differences([expected], {live.name: live}):
         return []
-    run(f'DROP VIEW IF EXISTS "{expected.name}"')
+    run(f"DROP VIEW IF EXISTS {ddl.quote(expected.name)}")
     run(ddl.create_view(VIEWS[expected.name]))
     return [f"made view {expected.name}"]
 
@@ -46,14 +46,14 @@ def live_shape(run: Run, expected: Shape) -> Shape | None:
     if found is None:
         return None
     kind, sql = found
-    columns = {row[1]: row[2] for row in run(f'PRAGMA table_info("{expected.name}")')}
+    columns = {row[1]: row[2] for row in run(f"PRAGMA table_info({ddl.quote(expected.name)})")}
     if kind == "view":
-        base = sql.partition(' FROM "')[2].partition('"')[0]
+        base = sql.partition(" FROM [")[2].partition("]")[0]
         return Shape(kind=kind, name=expected.name, columns=columns, base=base)
     key: list[tuple[str, bool]] = []
     indexes = {}
-    for _, name, _, origin, _ in run(f'PRAGMA index_list("{expected.name}")').fetchall():
-        parts = [(r[2], bool(r[3])) for r in run(f'PRAGMA index_xinfo("{name}")') if r[5]]
+    for _, name, _, origin, _ in run(f"PRAGMA index_list({ddl.quote(expected.name)})").fetchall():
+        parts = [(r[2], bool(r[3])) for r in run(f"PRAGMA index_xinfo({ddl.quote(name)})") if r[5]]
         if origin == "pk":
             key = parts
         else:
