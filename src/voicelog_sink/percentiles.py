@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable
 
 
-def percentiles(values: Iterable[float], points: tuple[float, ...]) -> tuple[float | None, ...]:
-    """Return for each point (0 to 100) the smallest value that so many percent do not exceed; None without values."""
+def percentiles(values: Iterable[float], points: tuple[float, ...]) -> tuple[float, ...]:
+    """Return for each point (0 to 100) the smallest value that so many percent do not exceed; () without values."""
     ordered = sorted(values)
     if not ordered:
-        return tuple(None for _ in points)
+        return ()
     return tuple(ordered[max(math.ceil(point * len(ordered) / 100), 1) - 1] for point in points)

@@ -193,7 +193,7 @@ class Tally:
         return merged or None
 
     def _latency(self) -> dict[str, Any]:
-        p50, largest = percentiles(self.latencies_ms, (50, 100))
+        p50, largest = percentiles(self.latencies_ms, (50, 100)) or (None, None)
         return {
             "user_bot_latency_p50_ms": p50,
             "user_bot_latency_max_ms": largest,

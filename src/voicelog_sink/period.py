@@ -1,0 +1,42 @@
+"""How far back a command looks: `--since 24h`, `--since 2026-11-22`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
+EXPECTED = "expected a length such as 30m, 24h or 7d, or a UTC date or time such as 2026-11-22 or 2026-11-22T10:00"
+_LENGTH = re.compile(r"(\d{1,9})([smhdw])")
+
+
+def since_ms(text: str, now_ms: int) -> int:
+    """Return the moment that `text` means, epoch milliseconds, not before 1970; raises ValueError."""
+    length = _LENGTH.fullmatch(text.strip())
+    if length:
+        return max(now_ms - int(length[1]) * UNITS_MS[length[2]], 0)
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except ValueError:
+        message = f"{text!r} is no time: {EXPECTED}"
+        raise ValueError(message) from None
+    return max(int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1000), 0)
+
+
+def checked_since(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Return the option's text, for the sentence that repeats it; raises BadParameter with what was expected."""
+    try:
+        since_ms(value, 0)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), context, parameter) from exc
+    return value
+
+
+def since_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the option --since."""
+    how = "How far back: 30m, 24h, 7d, or a UTC date or time"
+    return click.option("--since", default="24h", show_default=True, callback=checked_since, help=how)(command)

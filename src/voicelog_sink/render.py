@@ -1,0 +1,179 @@
+"""What all that is printed for people has in common: the console, safe text, numbers with their units."""
+
+from __future__ import annotations
+
+import os
+import sys
+import unicodedata
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import IO, Literal
+
+import attrs
+from rich.cells import cell_len
+from rich.console import Console
+from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
+
+PIPED_WIDTH = 100
+"""Columns of what is laid out for a width, where there is neither a terminal nor COLUMNS."""
+
+UNLIMITED = 10_000
+"""Columns of a table that goes into a pipe: nothing is cut off."""
+
+GAP = 2
+"""Columns between those of a table."""
+
+NOTHING = "-"
+
+STAGE_STYLES = {"stt": "cyan", "llm": "magenta", "tts": "green", "tool": "yellow"}
+OTHER_STAGE_STYLE = "blue"
+STATUS_STYLES = {"error": "bold red", "interrupted": "yellow", "cancelled": "yellow", "open": "bold yellow"}
+OWNER_STYLES = {"service": "cyan", "setting": "yellow", "bot": "magenta", "pipeline": "blue"}
+
+_BIDI = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+
+
+@attrs.frozen
+class Glyphs:
+    """The characters that pictures are made of."""
+
+    waiting: str
+    running: str
+    left: str
+    line: str
+    right: str
+    child: str
+    failed: str
+    stopped: str
+    open: str
+    dot: str
+    ellipsis: str
+
+
+UNICODE = Glyphs("░", "█", "├", "─", "┤", "└ ", "✗", "‖", "…", "·", "…")
+ASCII = Glyphs(".", "#", "|", "-", "|", "+ ", "x", "!", ">", "|", "~")
+
+
+def console(file: IO[str] | None = None, *, table: bool = False) -> Console:
+    """Return the console for stdout (or `file`): colours only on a terminal and without NO_COLOR.
+
+    On a terminal, and where COLUMNS says so, things are as wide as that; in a pipe a `table` is as wide as it needs.
+    """
+    stream = file or sys.stdout
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="replace")
+    width = None
+    if not stream.isatty() and not os.environ.get("COLUMNS", "").isdigit():
+        width = UNLIMITED if table else PIPED_WIDTH
+    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
+
+
+def glyphs(console: Console) -> Glyphs:
+    """Return the characters that the console's encoding has."""
+    return UNICODE if console.encoding.lower().replace("-", "").startswith("utf") else ASCII
+
+
+@attrs.frozen
+class Column:
+    """A table's column; with a `rank` it may be left out where it is too narrow: the highest first."""
+
+    heading: str
+    right: bool = attrs.field(default=False, kw_only=True)
+    rank: int = attrs.field(default=0, kw_only=True)
+
+
+def print_table(console: Console, columns: Sequence[Column], rows: Sequence[Sequence[Text | str]]) -> None:
+    """Print a table without lines, as wide as its cells are, without the columns that `console` has no room for."""
+    made = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    kept = _fitting(columns, rows, console.width)
+    for column in kept:
+        justify: Literal["left", "right"] = "right" if columns[column].right else "left"
+        made.add_column(columns[column].heading, justify=justify, no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        made.add_row(*(_cell(row[column]) for column in kept))
+    for line in console.render_lines(made, pad=False):
+        console.print(_without_end(line), no_wrap=True, crop=False, overflow="ignore")
+
+
+def _without_end(line: Sequence[Segment]) -> Text:
+    """Return the line without the blanks at its end."""
+    text = Text.assemble(*((segment.text, segment.style or "") for segment in line))
+    text.rstrip()
+    return text
+
+
+def _fitting(columns: Sequence[Column], rows: Sequence[Sequence[Text | str]], width: int) -> list[int]:
+    """Return the indexes of the columns that fit side by side."""
+    widths = [
+        max(cell_len(column.heading), *(_cell(row[index]).cell_len for row in rows)) + GAP
+        for index, column in enumerate(columns)
+    ]
+    kept = list(range(len(columns)))
+    for index in sorted(kept, key=lambda index: -columns[index].rank):
+        if columns[index].rank and sum(widths[i] for i in kept) - GAP > width:
+            kept.remove(index)
+    return kept
+
+
+def _cell(cell: Text | str) -> Text:
+    return cell if isinstance(cell, Text) else Text(cell)
+
+
+def styled(text: str, style: str) -> Text:
+    """Return text of which only this has the style: what is appended to a Text(text, style) would have it too."""
+    return Text().append(text, style)
+
+
+def safe(text: str) -> str:
+    """Return text that can't command the terminal: control characters and such that turn it around are replaced."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if _commands(char) else char for char in text.expandtabs(4))
+
+
+def one_line(text: str) -> str:
+    """Return safe text without line breaks."""
+    return safe(" ".join(text.split()))
+
+
+def _commands(char: str) -> bool:
+    return (unicodedata.category(char) == "Cc" and char != "\n") or ord(char) in _BIDI
+
+
+def ms(value: float | None) -> str:
+    """Return milliseconds without their unit: whole ones, with a decimal below 10."""
+    if value is None:
+        return NOTHING
+    return f"{value:.0f}" if abs(value) >= 9.95 or value == int(value) else f"{value:.1f}"
+
+
+def span(value_ms: float | None) -> str:
+    """Return a length of time with its unit."""
+    if value_ms is None:
+        return NOTHING
+    if value_ms < 1000:
+        return f"{ms(value_ms)} ms"
+    if value_ms < 120_000:
+        return f"{value_ms / 1000:.1f} s"
+    minutes, seconds = divmod(round(value_ms / 1000), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s"
+
+
+def usd(value: float | None) -> str:
+    """Return US dollars: cents, and as many digits more as a small amount needs."""
+    if value is None:
+        return NOTHING
+    return f"${value:.2f}" if abs(value) >= 1 or value == 0 else f"${value:.4f}"
+
+
+def moment(at_ms: int | None) -> str:
+    """Return a moment, UTC, to the second."""
+    if at_ms is None:
+        return NOTHING
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
