@@ -23,7 +23,6 @@ from voicelog_sink.version import sink_version
 FAILED = 1
 WRONG_USE = 2
 INTERRUPTED = 130
-PIPE_CLOSED = 141
 
 
 class LazyGroup(click.Group):
@@ -79,7 +78,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except BrokenPipeError:
-        return _leave_pipe()
+        return _leave_pipe()  # as click itself does for what it prints
     return status if isinstance(status, int) else 0
 
 
@@ -91,4 +90,4 @@ def _fail(sentence: str, status: int) -> int:
 def _leave_pipe() -> int:
     """Point stdout at nothing, so that the interpreter's last flush has somewhere to go."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return PIPE_CLOSED
+    return FAILED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Iterator, Sequence
@@ -81,8 +82,9 @@ def _listen(host: str, port: int, or_free: bool) -> socket.socket:
     except OSError as exc:
         if or_free and port:
             return _listen(host, 0, or_free=False)
+        why = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else exc.strerror
         message = (
-            f"HTTP can't listen on {host}:{port} ({exc.strerror or exc}): stop what has it, set VOICELOG_HTTP or "
+            f"HTTP can't listen on {host}:{port} ({why}): stop what has it, set VOICELOG_HTTP or "
             "--http to another address (port 0 takes a free one), or to off"
         )
         raise PortTaken(message) from exc

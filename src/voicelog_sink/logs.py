@@ -17,7 +17,7 @@ KEY_CHARS = 120
 
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _CHANGING = re.compile(r"0x[0-9a-f]+|\d+")
-_LIBRDKAFKA_PREFIX = re.compile(r"^(\S+ )?\[rdkafka#[^\]]*\]:? ?(\[thrd:[^\]]*\]: ?)?")
+_LIBRDKAFKA_PREFIX = re.compile(r"^[A-Z_]+ \[[^\]]*\] (\[thrd:[^\]]*\]: )?")
 
 
 class Repeats(logging.Filter):

@@ -25,9 +25,9 @@ Examples:
 def command(settings: Settings, check: bool) -> int:
     """Make the topics and the store's schema, or change them to what they should be. A second run does nothing."""
     logs.set_up(settings.log_format)
-    topics = TopicAdmin(settings)
-    topics.wait(settings.start_timeout_ms)
     with open_store(settings, settings.start_timeout_ms) as store:
+        topics = TopicAdmin(settings)
+        topics.wait(settings.start_timeout_ms)
         if check:
             return tell_differences([*topics.check(), *store.check()])
         done = [*topics.init(), *store.init()]
