@@ -4,37 +4,40 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 from typing import Any
 
 from voicelog.client import Client, state
 from voicelog.counters import Counters, logger
 from voicelog.producer import KafkaProducer
+from voicelog.session import open_sessions
 from voicelog.settings import Settings, load
 from voicelog.watch import Watcher
 
 _lock = threading.Lock()
-_hooks: dict[str, bool] = {}
+_hooks: set[str] = set()
 
 
 def configure(**settings: Any) -> None:
     """Switch voicelog on: `configure(brokers="redpanda:9092", service="front-desk")`, or VOICELOG_* in the environment.
 
     Settings are listed in docs/reference/settings.md. The same settings again change nothing; other ones take the
-    place of the first. Does not wait for the broker. Raises ConfigError for a wrong name or value given here; what is
-    wrong in the environment is said in a warning and left out, so that the program runs on.
+    place of the first, whose unsent events are waited for as in shutdown(). Does not wait for the broker. Raises
+    ConfigError for a wrong name or value given here; what is wrong in the environment, or refused by librdkafka, is
+    said in a warning, and the program runs on. Within voicelog.testing.capture() it only checks the settings.
     """
     loaded, problems = load(settings)
-    for problem in problems:
-        logger.warning("voicelog: %s; it is left out", problem)
     with _lock:
         before = state.current
-        if before is not None and before.settings == loaded and not before.strict:
+        if before is not None and (before.captures or (before.settings == loaded and not before.closed)):
             return
+        for problem in problems:
+            logger.warning("voicelog: %s; it is left out", problem)
         state.current = _start(loaded) if loaded.enabled else None
         _install_hooks()
     if before is not None:
-        _stop(before, 0.0 if before.strict else before.settings.flush_timeout_ms / 1000)
+        _stop(before, before.settings.flush_timeout_ms / 1000)
 
 
 def _start(settings: Settings) -> Client | None:
@@ -51,14 +54,22 @@ def _start(settings: Settings) -> Client | None:
 
 def _install_hooks() -> None:
     if not _hooks:
-        _hooks["installed"] = True
+        _hooks.add("exit")
         atexit.register(_at_exit)
         os.register_at_fork(after_in_child=_after_fork)
+        _finish_with_multiprocessing()
+
+
+def _finish_with_multiprocessing(_: Any = None) -> None:
+    """Flush at the end of a multiprocessing child too: it leaves without running what atexit knows."""
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util.Finalize(None, _at_exit, exitpriority=0)
 
 
 def _at_exit() -> None:
     client = state.current
-    if client is not None:
+    if client is not None and not client.closed:
         shutdown()
 
 
@@ -66,12 +77,22 @@ _inherited: list[Client] = []
 
 
 def _after_fork() -> None:
-    """Give the child a client of its own; the parent's threads are not here, and its queue is the parent's to send."""
+    """Give the child a client and streams of its own; the parent's threads are not here, and its queue is not ours."""
+    global _lock
+    _lock = threading.Lock()  # another thread of the parent may have held the old one
     client = state.current
-    if client is None or client.strict:
+    if client is None or client.captures or client.closed:
         return
-    _inherited.append(client)  # destroying librdkafka's handle in the child would hang
+    _inherited.append(client)  # librdkafka's handle must not be destroyed here: its threads are the parent's
+    client.closed = True
     state.current = _start(client.settings)
+    if state.current is not None:
+        for session in list(open_sessions):
+            session.renew_stream(state.current)
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None and "multiprocessing" not in _hooks:
+        _hooks.add("multiprocessing")  # such a child forgets the finalisers it inherits, after this hook
+        util.register_after_fork(_after_fork, _finish_with_multiprocessing)
 
 
 def flush(timeout: float = 5.0) -> int:
@@ -92,6 +113,7 @@ def shutdown(timeout: float | None = None) -> int:
 
 
 def _stop(client: Client, timeout_s: float) -> int:
+    client.closed = True
     if client.watcher is not None:
         client.watcher.close()
     left = client.producer.close(timeout_s)
@@ -106,7 +128,7 @@ def _stop(client: Client, timeout_s: float) -> int:
 def stats() -> dict[str, Any]:
     """Return what was counted since configure(): the rows of voicelog.counters.COUNTERS, delivered and queued.
 
-    produced = delivered + queued + the sum of failed. All zero when voicelog is off.
+    produced = delivered + queued + the sum of failed. All zero when voicelog is off. A forked child counts its own.
     """
     client = state.current
     counters = client.counters if client is not None else Counters()

@@ -1,39 +1,106 @@
-"""Cleaning: makes JSON of whatever a user attached, when the encoder refused it."""
+"""Cleaning: makes JSON, or a text, of whatever a user attached. Nothing here raises, hangs or grows without bound."""
 
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 MAX_DEPTH = 8
 MAX_ITEMS = 1000
-INT64 = range(-(2**63), 2**63)
+MAX_VALUES = 10_000
+"""Values in one cleaned value, however they are nested."""
+MAX_REPR_CHARS = 2000
+MAX_TEXT_CHARS = 1024
+MAX_INT_BITS = 1000
+CUT = "..."
 
 
-def clean(value: Any, depth: int = 0) -> Any:
+def clean(value: Any) -> Any:
     """Return `value` as something JSON can say: lone surrogates replaced, cycles cut, objects as their repr."""
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
-    if isinstance(value, int):
-        return int(value) if value in INT64 else str(value)
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if depth >= MAX_DEPTH:
-        return "..."
-    if isinstance(value, Mapping):
-        return {str(clean(_text(k))): clean(v, depth + 1) for k, v in list(value.items())[:MAX_ITEMS]}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [clean(v, depth + 1) for v in list(value)[:MAX_ITEMS]]
-    return clean(_text(value))
+    return _Cleaner().clean(value, 0)
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
+def text(value: Any, max_chars: int = MAX_TEXT_CHARS) -> str:
+    """Return `value` as a text that can be written and is no longer than `max_chars`."""
     try:
-        return repr(value)[:2000]
+        found = value if isinstance(value, str) else str(value)
+    except Exception:
+        found = shown(value)
+    return _writable(found)[:max_chars]
+
+
+def shown(value: Any, max_chars: int = 200) -> str:
+    """Return the repr of `value` for a sentence, or what stands for it where its repr fails."""
+    try:
+        return repr(value)[:max_chars]
     except Exception:
         return f"<{type(value).__name__} whose repr fails>"
+
+
+def _writable(value: str) -> str:
+    return str.encode(value, "utf-8", "replace").decode("utf-8")
+
+
+class _Cleaner:
+    """One cleaning: what is around the value at hand, and how many values may still come."""
+
+    def __init__(self) -> None:
+        self._around: set[int] = set()
+        self._left = MAX_VALUES
+
+    def clean(self, value: Any, depth: int) -> Any:
+        self._left -= 1
+        if value is None or isinstance(value, bool):
+            return value
+        try:
+            if isinstance(value, str):
+                return _writable(value)
+            if isinstance(value, numbers.Real):
+                return _number(value)
+            return self._container(value, depth)
+        except Exception:
+            return shown(value)
+
+    def _container(self, value: Any, depth: int) -> Any:
+        if depth >= MAX_DEPTH or id(value) in self._around or self._left <= 0:
+            return CUT
+        self._around.add(id(value))
+        try:
+            if isinstance(value, Mapping):
+                return {self._name(k): self.clean(v, depth + 1) for k, v in self._first(value.items())}
+            if isinstance(value, (list, tuple, set, frozenset)):
+                return [self.clean(v, depth + 1) for v in self._first(value)]
+            return self._other(value, depth)
+        finally:
+            self._around.discard(id(value))
+
+    def _first(self, values: Any) -> list[Any]:
+        return list(values)[: max(0, min(MAX_ITEMS, self._left))]
+
+    def _name(self, key: Any) -> str:
+        return text(key, MAX_REPR_CHARS) if isinstance(key, (str, int)) else _writable(shown(key, MAX_REPR_CHARS))
+
+    def _other(self, value: Any, depth: int) -> Any:
+        if type(value).__name__ in ("bool", "bool_"):  # numpy's
+            return bool(value)
+        try:
+            built = msgspec.to_builtins(
+                value
+            )  # a date, UUID, enum, dataclass, ...: as in an event that was not cleaned
+        except Exception:
+            return _writable(shown(value, MAX_REPR_CHARS))
+        return self.clean(built, depth + 1)
+
+
+def _number(value: numbers.Real) -> int | float | str | None:
+    if isinstance(value, numbers.Integral):
+        number = int.__index__(value) if isinstance(value, int) else int(value)
+        if number.bit_length() > MAX_INT_BITS:
+            return f"<int of {number.bit_length()} bits>"
+        return number if -(2**63) <= number < 2**63 else str(number)
+    real = float(value)
+    return real if math.isfinite(real) else None

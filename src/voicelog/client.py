@@ -6,10 +6,10 @@ import logging
 from typing import Any
 
 from voicelog import tracing
-from voicelog.clean import clean
+from voicelog.clean import clean, shown, text
 from voicelog.clock import Anchor, Clock, SystemClock
 from voicelog.counters import Counters
-from voicelog.errors import ConfigError, EncodeError
+from voicelog.errors import ConfigError
 from voicelog.events import SCHEMA_VERSION, TOPIC_OF
 from voicelog.ids import Ids, RandomIds
 from voicelog.producer import Producer
@@ -33,6 +33,7 @@ class Client:
         clock: Clock | None = None,
         ids: Ids | None = None,
         strict: bool = False,
+        captures: bool = False,
     ) -> None:
         self.settings = settings
         self.producer = producer
@@ -40,13 +41,22 @@ class Client:
         self.clock: Clock = clock or SystemClock()
         self.ids: Ids = ids or RandomIds()
         self.strict = strict
-        self.who = {"service": settings.service, "host": settings.host}
+        self.captures = captures
+        """Whether it is a test's: configure() leaves it in place, and a fork keeps it."""
+        self.closed = False
+        named = {"service": text(settings.service), "host": text(settings.host)}
+        self.who = {name: value for name, value in named.items() if value}
         self.left_out = frozenset(CONTENT_KINDS) - settings.capture_content
         self.process = self._process_stream()
         self.watcher: Watcher | None = None
 
+    def live(self) -> Client:
+        """Return this client, or the one that took its place after a reconfiguration or a fork."""
+        current = state.current
+        return current if self.closed and current is not None else self
+
     def _process_stream(self) -> Stream:
-        key = f"~{self.settings.service}/{self.settings.host}"
+        key = f"~{self.who.get('service', '')}/{self.who.get('host', '')}"
         return Stream(self.ids.stream(), key, self.who, Anchor(self.clock))
 
     def emit(
@@ -57,8 +67,9 @@ class Client:
 
     def emit_last(self, stream: Stream, kind: str, start_ns: int, fields: dict[str, Any]) -> None:
         """Emit the event that ends a stream; it carries the stream's total."""
+        headers = tracing.stamp(fields)
         seq = stream.next_seq()
-        self._emit(stream, seq, kind, start_ns, {**fields, "events_total": seq}, tracing.stamp(fields))
+        self._emit(stream, seq, kind, start_ns, {**fields, "events_total": seq}, headers)
 
     def _emit(
         self, stream: Stream, seq: int, kind: str, start_ns: int, fields: dict[str, Any], headers: Headers | None
@@ -72,18 +83,30 @@ class Client:
             **stream.base,
             **fields,
         }
-        reason = self.producer.produce(TOPIC_OF[kind], stream.key, self._encode(event), headers)
+        reason = self._produce(stream, kind, event, headers)
         if reason is None:
             self.counters.add("produced")
         else:
             self.counters.add("dropped", reason)
 
-    def _encode(self, event: dict[str, Any]) -> bytes:
+    def _produce(self, stream: Stream, kind: str, event: dict[str, Any], headers: Headers | None) -> str | None:
+        if self.closed:
+            return "closed"
+        value = self._encode(event)
+        if value is None:
+            return "encode"
+        return self.producer.produce(TOPIC_OF[kind], stream.key, value, headers)
+
+    def _encode(self, event: dict[str, Any]) -> bytes | None:
         try:
             return encode_value(event)
-        except EncodeError:
+        except Exception:  # also what a user's object raises while it is read
             self.counters.add("cleaned")
-            return encode_value(clean(event))
+        try:
+            return encode_value({name: clean(value) for name, value in event.items()})
+        except Exception as exc:
+            self.counters.warn_once("dropped", "encode", f"an event can't be written as JSON: {shown(exc)}")
+            return None
 
     def emit_loose(self, kind: str, fields: dict[str, Any]) -> None:
         """Emit an event that may be outside of any session: on the process's own stream."""
@@ -103,7 +126,7 @@ class Client:
         if self.strict:
             raise exc
         self.counters.add("faults", where)
-        self.counters.warn_once("faults", where, f"internal error in {where}, your program goes on: {exc!r}")
+        self.counters.warn_once("faults", where, f"internal error in {where}, your program goes on: {shown(exc)}")
 
     def no_session(self, what: str) -> None:
         """Count an event that belongs to no session."""

@@ -21,12 +21,20 @@ class Counter(NamedTuple):
 COUNTERS: tuple[Counter, ...] = (
     Counter("produced", "", "events handed to the producer; each is delivered, failed or still queued"),
     Counter("failed", "error", "events that the broker did not acknowledge in delivery_timeout_ms, or refused"),
-    Counter("dropped", "reason", "events that were not handed to the producer: queue_full, no_session, encode, closed"),
+    Counter(
+        "dropped",
+        "reason",
+        "events that were not handed to the producer: queue_full, closed, no_session, encode, refused",
+    ),
     Counter("invalid", "what", "values of the wrong type, or calls in the wrong place; left out"),
     Counter("cleaned", "", "events with values that are not JSON's, which were written as text"),
     Counter("faults", "where", "errors inside voicelog itself; the program went on"),
 )
 """Everything `voicelog.stats()` counts, beside `delivered` and `queued`."""
+
+MAX_LABELS = 500
+OTHERS = "others"
+"""The label that counts what would be more than MAX_LABELS, so that names from users can't grow the counters."""
 
 _PLAIN = frozenset(row.name for row in COUNTERS if not row.label)
 
@@ -35,14 +43,17 @@ class Counters:
     """Counters by name and label; safe from any thread, never blocks for longer than an addition."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finaliser or signal handler may count while this thread counts
         self._counts: dict[tuple[str, str], int] = defaultdict(int)
         self._warned: set[tuple[str, str]] = set()
 
     def add(self, name: str, label: str = "") -> None:
         """Add one."""
+        key = (name, label)
         with self._lock:
-            self._counts[name, label] += 1
+            if key not in self._counts and len(self._counts) >= MAX_LABELS:
+                key = (name, OTHERS if label else "")
+            self._counts[key] += 1
 
     def get(self, name: str) -> int:
         """Return the sum over a counter's labels."""
@@ -57,8 +68,9 @@ class Counters:
     def warn_once(self, name: str, label: str, sentence: str) -> None:
         """Say `sentence` in a warning, once a name and label."""
         with self._lock:
-            first = (name, label) not in self._warned
-            self._warned.add((name, label))
+            first = (name, label) not in self._warned and len(self._warned) < MAX_LABELS
+            if first:
+                self._warned.add((name, label))
         if first:
             logger.warning("voicelog: %s", sentence)
 

@@ -10,10 +10,11 @@ import functools
 import inspect
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
+from contextvars import Token
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from voicelog.client import state
-from voicelog.context import stage_var
+from voicelog.context import restore, stage_var
 from voicelog.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -67,40 +68,30 @@ def _coroutine(function: Callable[..., Any], make: MakeStage) -> Callable[..., A
     return call
 
 
-def _now_ns() -> int:
-    client = state.current
-    return client.clock.now_ns() if client is not None else time.perf_counter_ns()
-
-
 def _generator(function: Callable[..., Any], make: MakeStage) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        inner = function(*args, **kwargs)
-        stage = make()
-        stage.begin()
-        step, given = inner.send, None
+        if state.current is None:
+            return (yield from function(*args, **kwargs))
+        inner, steps, given = function(*args, **kwargs), _Steps(make()), None
+        step = inner.send
         try:
             while True:
-                began_ns, token = _now_ns(), stage_var.set(stage)
+                steps.enter()
                 try:
                     item = step(given)
                 finally:
-                    stage_var.reset(token)
-                stage.took_item(began_ns, _now_ns())
+                    given = None
+                    steps.leave()
+                steps.took_item()
                 try:
                     given, step = (yield item), inner.send
-                except GeneratorExit:
-                    inner.close()
-                    raise
                 except BaseException as exc:
-                    given, step = exc, inner.throw
+                    given, step = steps.thrown(exc), inner.throw
         except StopIteration as stop:
-            stage.finish()
+            steps.ended()
             return stop.value
-        except GeneratorExit as exc:
-            stage.finish(exc, at_last_item=True)
-            raise
         except BaseException as exc:
-            stage.finish(exc)
+            steps.ended(exc)
             raise
 
     return call
@@ -108,32 +99,75 @@ def _generator(function: Callable[..., Any], make: MakeStage) -> Callable[..., A
 
 def _async_generator(function: Callable[..., Any], make: MakeStage) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        inner = function(*args, **kwargs)
-        stage = make()
-        stage.begin()
-        step, given = inner.asend, None
+        inner, steps, given = function(*args, **kwargs), _Steps(make()), None
+        step = inner.asend
         try:
             while True:
-                began_ns, token = _now_ns(), stage_var.set(stage)
+                steps.enter()
                 try:
                     item = await step(given)
                 finally:
-                    stage_var.reset(token)
-                stage.took_item(began_ns, _now_ns())
+                    given = None
+                    steps.leave()
+                steps.took_item()
                 try:
                     given, step = (yield item), inner.asend
-                except GeneratorExit:
-                    await inner.aclose()
-                    raise
                 except BaseException as exc:
-                    given, step = exc, inner.athrow
+                    given, step = steps.thrown(exc), inner.athrow
         except StopAsyncIteration:
-            stage.finish()
-        except GeneratorExit as exc:
-            stage.finish(exc, at_last_item=True)
-            raise
+            steps.ended()
         except BaseException as exc:
-            stage.finish(exc)
+            steps.ended(exc)
             raise
 
     return call
+
+
+class _Steps:
+    """A stage that is current only within the steps of its generator, and measures them."""
+
+    __slots__ = ("_began_ns", "_closing", "_ended_ns", "_inside", "_now_ns", "_stage", "_token")
+
+    def __init__(self, stage: Stage) -> None:
+        stage.begin(streaming=True)
+        client = state.current
+        self._now_ns = client.clock.now_ns if client is not None else time.perf_counter_ns
+        self._stage = stage
+        self._inside: Stage | None = stage
+        """What is current within the generator: the stage, or one that the generator opened and has not left."""
+        self._token: Token[Stage | None] | None = None
+        self._began_ns = self._ended_ns = 0
+        self._closing: GeneratorExit | None = None
+
+    def enter(self) -> None:
+        """Begin a step."""
+        if self._stage:
+            self._began_ns, self._token = self._now_ns(), stage_var.set(self._inside)
+
+    def leave(self) -> None:
+        """End a step, whatever came of it."""
+        token, self._token = self._token, None
+        if token is not None:
+            self._inside = stage_var.get()
+            restore(stage_var, token, self._inside)
+            self._ended_ns = self._now_ns()
+
+    def took_item(self) -> None:
+        """Count the item that the step gave."""
+        self._closing = None
+        self._stage.took_item(self._began_ns, self._ended_ns)
+
+    def thrown(self, exc: BaseException) -> BaseException:
+        """Take an exception that the consumer throws in; a GeneratorExit is the end of the consumer's interest."""
+        if isinstance(exc, GeneratorExit):
+            self._closing = exc
+        return exc
+
+    def ended(self, exc: BaseException | None = None) -> None:
+        """Finish the stage: by `exc`, by a close, or in the ordinary way."""
+        closing, self._closing = self._closing, None
+        if closing is not None and (exc is None or isinstance(exc, GeneratorExit)):
+            self._stage.finish(closing, at_last_item=True)
+            return
+        self._stage.waited(self._began_ns, self._ended_ns)
+        self._stage.finish(exc)

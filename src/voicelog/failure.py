@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+from contextlib import suppress
 from typing import Any
 
 MAX_STACK_CHARS = 16_000
 MAX_MESSAGE_CHARS = 4_000
+_MARK = "_voicelog_recorded_in"
 _CANCELLED: tuple[type[BaseException], ...] = (asyncio.CancelledError,)
 _INTERRUPTED: tuple[type[BaseException], ...] = (GeneratorExit, KeyboardInterrupt, SystemExit)
 
@@ -26,6 +28,20 @@ def describe(exc: BaseException) -> dict[str, Any]:
     return {"type": name, "message": _message(exc)[:MAX_MESSAGE_CHARS], "stack": _stack(exc)}
 
 
+def recorded(exc: BaseException, stream_id: str) -> None:
+    """Remember on the exception that a stream has it, so that no other event of the stream repeats it.
+
+    On the exception itself: its id() is another's as soon as it is gone, and holding it would hold its frames.
+    """
+    with suppress(Exception):
+        BaseException.__setattr__(exc, _MARK, stream_id)
+
+
+def is_recorded(exc: BaseException, stream_id: str) -> bool:
+    """Return whether a stream has the exception already."""
+    return getattr(exc, "__dict__", {}).get(_MARK) == stream_id
+
+
 def _message(exc: BaseException) -> str:
     try:
         return str(exc)
@@ -33,7 +49,9 @@ def _message(exc: BaseException) -> str:
         return f"<str() of it fails: {type(broken).__name__}>"
 
 
-def _stack(exc: BaseException) -> str:
+def _stack(exc: BaseException) -> str | None:
+    if not isinstance(exc, BaseException):
+        return None
     try:
         text = "".join(traceback.format_exception(exc))
     except Exception as broken:

@@ -24,7 +24,8 @@ _ACCEPTED: dict[type, Accept] = {str: (str,), int: (int,), float: (float, int), 
 
 
 def _accepted(annotation: Any) -> Accept | None:
-    for part in typing.get_args(annotation) if isinstance(annotation, UnionType) else (annotation,):
+    is_union = typing.get_origin(annotation) in (typing.Union, UnionType)  # `Annotated[...] | None` is typing's
+    for part in typing.get_args(annotation) if is_union else (annotation,):
         base = typing.get_args(part)[0] if hasattr(part, "__metadata__") else part
         origin = typing.get_origin(base) or base
         if origin in _ACCEPTED:
@@ -45,22 +46,21 @@ SETTABLE: dict[str, dict[str, Accept]] = {kind: _settable(cls) for kind, cls in 
 def fit(accepted: Accept, value: Any) -> Any:
     """Return `value` as the field's type, or None when it does not fit; numpy's numbers and str subclasses do."""
     want = accepted[0]
-    if want is str and isinstance(value, str):
-        return str(value)
-    if want is dict and isinstance(value, Mapping):
-        return dict(value)
-    if want is bool:
-        return bool(value) if type(value).__name__ in ("bool", "bool_") else None
-    if want in (int, float) and not isinstance(value, (bool, str)):
-        return _number(want, value)
-    return None
+    try:
+        if want is str:
+            return str.__str__(value) if isinstance(value, str) else None
+        if want is dict:
+            return dict(value) if isinstance(value, Mapping) else None
+        if want is bool:
+            return bool(value) if type(value).__name__ in ("bool", "bool_") else None
+        return None if isinstance(value, (bool, str, bytes, bytearray)) else _number(want, value)
+    except Exception:  # a value whose own methods fail does not fit
+        return None
 
 
 def _number(want: type, value: Any) -> Any:
-    try:
-        number = float(value) if want is float else value.__index__()
-    except (TypeError, ValueError, AttributeError, OverflowError):
-        return None
     if want is float:
+        number = float(value)
         return number if math.isfinite(number) else None
-    return number if 0 <= number <= INT64_MAX else None
+    whole = value.__index__()
+    return whole if 0 <= whole <= INT64_MAX else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
@@ -13,6 +13,7 @@ from voicelog.context import session_var
 from voicelog.session import Session
 
 HEADER = "voicelog-session"
+Headers = Mapping[str, str] | Mapping[str, bytes] | Iterable[tuple[str | bytes, str | bytes]]
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -38,14 +39,13 @@ def inject(headers: MutableMapping[str, str]) -> None:
             state.current.fault("inject", exc)
 
 
-def extract(headers: Mapping[str, str]) -> Session:
+def extract(headers: Headers) -> Session:
     """Return the session that `inject` put into `headers`: `with voicelog.extract(request.headers):`.
 
-    It is another stream of the same call. Without the header, or with a broken one, it is a session of its own, and
-    that is counted.
+    `headers` is a mapping, or pairs as ASGI and Kafka have them; texts or bytes. It is another stream of the same call.
+    Without the header, or with a broken one, it is a session of its own, and that is counted.
     """
-    text = next((value for name, value in headers.items() if str(name).lower() == HEADER), None)
-    parts = dict(parse_qsl(text)) if isinstance(text, str) else {}
+    parts = _parts(headers)
     if not parts.get("id") and state.current is not None:
         state.current.invalid(
             "extract", f"no session in the headers: expected {HEADER!r}, as voicelog.inject() writes it"
@@ -53,6 +53,19 @@ def extract(headers: Mapping[str, str]) -> Session:
     session = Session(parts.get("id"), parts.get("user"), variant=parts.get("variant"))
     session.inherited_turn_id = parts.get("turn")
     return session
+
+
+def _parts(headers: Any) -> dict[str, str]:
+    try:
+        pairs = headers.items() if isinstance(headers, Mapping) or hasattr(headers, "items") else headers
+        found = next((value for name, value in pairs if _text(name).lower() == HEADER), "")
+        return dict(parse_qsl(_text(found)))
+    except Exception:  # not headers at all: the caller is told that no session was found
+        return {}
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def copy_context(function: Callable[P, R]) -> Callable[P, R]:

@@ -2,14 +2,16 @@
 
 The way from user_speech_end to playback_start is cut at the marks of PARTS, each clamped to between the cut before it
 and playback_start. A mark that is missing joins its part to the next one; a joined part keeps that next key only
-where a stage that can explain it overlaps it, else it is `unattributed`. The rules with a drawing are in
-docs/explanation/latency.md.
+where a stage that can explain it overlaps it, else it is `unattributed`. Tools are cut out of the part that llm_ttft
+is, or is joined to. The rules with a drawing are in docs/explanation/latency.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
+
+import attrs
 
 from voicelog.events import Contribution, Figure
 
@@ -35,6 +37,14 @@ PARTS: tuple[Part, ...] = (
     Part("tts_request", "tts_first_byte", "tts_ttfb", "service", ("tts",)),
     Part("tts_first_byte", "playback_start", "playback", "pipeline", ("tts",)),
 )
+STAGE_MARKS: dict[str, tuple[str | None, str | None, str | None]] = {
+    "stt": (None, None, "stt_final"),
+    "llm": ("llm_request", "llm_first_token", None),
+    "tts": ("tts_request", "tts_first_byte", None),
+}
+"""The marks that a stage sets at its start, its first item and its end."""
+NO_MARKS = (None, None, None)
+
 START = PARTS[0].start
 END = PARTS[-1].end
 TOOL = "tool"
@@ -118,21 +128,21 @@ def _parts(joined: list[Part], start: int, end: int, stages: Sequence[Interval])
         key, owner = last.key, last.owner
     if start == end:
         return []
-    if last.key != "llm_ttft":
-        return [_contribution(key, owner, start, end, last)]
-    return _without_tools(key, owner, start, end, stages)
+    stage = last.stages[0] if last.stages and key != UNATTRIBUTED else None
+    whole = Contribution(key=key, us=end - start, owner=owner, stage=stage)
+    return _without_tools(whole, start, end, stages) if any(TOOL in part.stages for part in joined) else [whole]
 
 
-def _without_tools(key: str, owner: str, start: int, end: int, stages: Sequence[Interval]) -> list[Contribution]:
+def _without_tools(whole: Contribution, start: int, end: int, stages: Sequence[Interval]) -> list[Contribution]:
     parts: list[Contribution] = []
     cut = start
     for begin, until in _union((max(s.start_us, start), min(s.end_us, end)) for s in stages if s.stage == TOOL):
         if begin > cut:
-            parts.append(Contribution(key=key, us=begin - cut, owner=owner, stage="llm"))
+            parts.append(attrs.evolve(whole, us=begin - cut))
         parts.append(Contribution(key=TOOL, us=until - begin, owner="bot", stage=TOOL))
         cut = until
     if end > cut:
-        parts.append(Contribution(key=key, us=end - cut, owner=owner, stage="llm"))
+        parts.append(attrs.evolve(whole, us=end - cut))
     return parts
 
 
@@ -144,11 +154,6 @@ def _union(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             merged.append((begin, until))
     return merged
-
-
-def _contribution(key: str, owner: str, start: int, end: int, part: Part) -> Contribution:
-    stage = part.stages[0] if part.stages and key != UNATTRIBUTED else None
-    return Contribution(key=key, us=end - start, owner=owner, stage=stage)
 
 
 def _quality(marks: Mapping[str, int]) -> str:

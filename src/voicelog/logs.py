@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from voicelog.clean import text
 from voicelog.client import state
 from voicelog.context import session_var
 from voicelog.failure import describe
@@ -20,21 +21,22 @@ class LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send one record; its exception, when it has one, with the stack trace."""
-        if state.current is None or record.name.partition(".")[0] in ("voicelog", "voicelog_sink"):
+        client = state.current
+        if client is None or record.name.partition(".")[0] in ("voicelog", "voicelog_sink"):
             return
         if session_var.get() is None and record.levelno < logging.WARNING:
             return
         try:
             fields: dict[str, Any] = {
-                "level": record.levelname,
-                "logger": record.name,
+                "level": text(record.levelname),
+                "logger": text(record.name),
                 "message": self.format_message(record),
             }
             if record.exc_info and record.exc_info[1] is not None:
                 fields |= {"error": describe(record.exc_info[1])}
             emit_here("log", fields, {})
         except Exception as exc:
-            state.current.fault("log", exc)
+            client.fault("log", exc)
 
     @staticmethod
     def format_message(record: logging.LogRecord) -> str:
@@ -42,4 +44,4 @@ class LogHandler(logging.Handler):
         try:
             return record.getMessage()
         except Exception:
-            return str(record.msg)
+            return text(record.msg)

@@ -74,21 +74,32 @@ class KafkaProducer:
 
     def flush(self, timeout_s: float) -> int:
         """Wait up to `timeout_s` for acknowledgements; return how many messages still wait."""
-        return int(self._producer.flush(timeout_s))
+        return int(self._producer.flush(max(0.0, timeout_s)))
 
     def close(self, timeout_s: float) -> int:
-        """Flush and stop; return how many messages were still waiting."""
+        """Flush and stop; return how many messages were still waiting. They are given up, and counted as failed."""
         self._closing.set()
         left = self.flush(timeout_s)
+        if left:
+            self._producer.purge()
+            self._producer.flush(0)
         self._thread.join(POLL_INTERVAL_S * 5)
         return left
 
     def _poll(self) -> None:
         while not self._closing.is_set():
-            self._producer.poll(POLL_INTERVAL_S)
+            try:
+                self._producer.poll(POLL_INTERVAL_S)
+            except Exception as exc:  # without this thread's reports the queue would fill and stay full
+                self._counters.add("faults", "poll")
+                self._counters.warn_once("faults", "poll", f"internal error in poll, your program goes on: {exc!r}")
 
     def _on_report(self, error: KafkaError | None, _message: Any) -> None:
-        if error is not None:
+        if error is None:
+            return
+        if error.code() in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):  # shutdown() says how many
+            self._counters.add("failed", error.name())
+        else:
             self._counters.report(
                 "failed",
                 error.name(),
@@ -99,7 +110,7 @@ class KafkaProducer:
     def _on_error(self, error: KafkaError) -> None:
         self._counters.warn_once(
             "broker",
-            error.name(),
+            "",
             f"broker trouble at {self._settings.brokers}: {error.str()}. Your program goes on; events wait in memory "
             f"(up to {self._settings.queue_max_messages}) and are counted when dropped. Check VOICELOG_BROKERS.",
         )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, cast
 
 from voicelog import tracing
+from voicelog.clean import shown, text
 from voicelog.client import Client, state
 from voicelog.context import session_var
-from voicelog.failure import describe
+from voicelog.failure import describe, recorded
 from voicelog.fields import SETTABLE, fit
 from voicelog.session import Session
 from voicelog.stage import Stage
@@ -50,6 +51,11 @@ def _publish(name: str, fields: dict[str, Any]) -> None:
         client.fault(f"publish_{name}", exc)
 
 
+MAX_LOG_CHARS = 1_000_000
+MAX_MS = 30 * 86_400_000
+"""A time in milliseconds that is given is at most thirty days."""
+
+
 def _publish_stage(client: Client, name: str, fields: dict[str, Any]) -> None:
     turn: Turn | None = fields.pop("turn", None)
     ago_ms, duration_ms = (_ms(client, fields, key) or 0.0 for key in ("ago_ms", "duration_ms"))
@@ -63,17 +69,19 @@ def _publish_stage(client: Client, name: str, fields: dict[str, Any]) -> None:
 def _ms(client: Client, fields: dict[str, Any], name: str) -> float | None:
     value = fields.pop(name, None)
     number = fit((float,), value)
-    if value is not None and (number is None or number < 0):
-        client.invalid(f"publish.{name}", f"{name}={value!r:.200}: expected milliseconds from 0 on")
+    if value is not None and (number is None or not 0 <= number <= MAX_MS):
+        client.invalid(f"publish.{name}", f"{name}={shown(value)}: expected milliseconds from 0 to {MAX_MS}")
         return None
     return cast("float | None", number)
 
 
 def publish_log(message: str, level: str = "INFO", *, logger: str | None = None, **attributes: Any) -> None:
     """Emit a log event, in the current session or outside of any. Never blocks or raises."""
-    fields: dict[str, Any] = {"message": str(message), "level": str(level).upper()}
+    if state.current is None:
+        return
+    fields: dict[str, Any] = {"message": text(message, MAX_LOG_CHARS), "level": text(level).upper()}
     if logger is not None:
-        fields["logger"] = str(logger)
+        fields["logger"] = text(logger)
     emit_here("log", fields, attributes)
 
 
@@ -88,25 +96,35 @@ def metric(name: str, value: float, unit: str | None = None, **attributes: Any) 
         return
     number = fit((float,), value)
     if number is None or not isinstance(name, str) or not name:
-        client.invalid("metric", f"metric({name!r}, {value!r:.200}): expected a name and a finite number")
+        client.invalid("metric", f"metric({shown(name)}, {shown(value)}): expected a name and a finite number")
         return
-    fields = {"name": name, "value": number, **({"unit": str(unit)} if unit is not None else {})}
+    fields: dict[str, Any] = {"name": text(name), "value": number}
+    if unit is not None:
+        fields["unit"] = text(unit)
     emit_here("metric", fields, attributes)
 
 
 def log_error(exc: BaseException, **attributes: Any) -> None:
     """Record an exception with its stack trace, in the current session or outside of any. Never blocks or raises."""
-    if state.current is not None:
-        emit_here("error", {"error": describe(exc), "status": "error"}, attributes)
+    client = state.current
+    if client is None:
+        return
+    if not isinstance(exc, BaseException):
+        client.invalid("log_error", f"log_error({shown(exc)}): expected an exception; its text is taken")
+    session = session_var.get()
+    if session is not None and session.stream is not None:
+        recorded(exc, session.stream.stream_id)
+    emit_here("error", {"error": describe(exc), "status": "error"}, attributes)
 
 
 def health(component: str, status: str, **details: Any) -> None:
     """Record a component's state: ok, degraded, down, or a word of one's own. Never blocks or raises."""
-    if state.current is not None:
-        fields: dict[str, Any] = {"component": str(component) or "unknown", "state": str(status) or "unknown"}
-        if details:
-            fields["attributes"] = details
-        emit_here("health", fields, {})
+    if state.current is None:
+        return
+    fields: dict[str, Any] = {"component": text(component) or "unknown", "state": text(status) or "unknown"}
+    if details:
+        fields["attributes"] = details
+    emit_here("health", fields, {})
 
 
 def emit_here(kind: str, fields: dict[str, Any], others: dict[str, Any]) -> None:
@@ -134,7 +152,7 @@ def _sort(client: Client, kind: str, fields: dict[str, Any], others: dict[str, A
         elif (found := fit(accepted, value)) is not None:
             fields[name] = found
         elif value is not None:
-            client.invalid(f"{kind}.{name}", f"{kind}: {name}={value!r:.200}: expected {accepted[0].__name__}")
+            client.invalid(f"{kind}.{name}", f"{kind}: {name}={shown(value)}: expected {accepted[0].__name__}")
     if attributes:
         fields["attributes"] = attributes
 

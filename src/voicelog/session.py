@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import threading
 from contextvars import Token
 from itertools import count
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakSet
 
-from voicelog.clean import clean
+from voicelog import tracing
+from voicelog.clean import clean, shown, text
 from voicelog.client import Client, state
 from voicelog.clock import Anchor
-from voicelog.context import session_var
-from voicelog.failure import describe, status_of
+from voicelog.context import restore, session_var
+from voicelog.failure import describe, is_recorded, status_of
 from voicelog.stream import Stream
 from voicelog.turn import Turn
 
-MAX_ID_CHARS = 1024
+open_sessions: WeakSet[Session] = WeakSet()
+"""The sessions that are recorded in this process; a forked child gives each a stream of its own."""
 
 
 class Session:
@@ -40,23 +43,30 @@ class Session:
         self.stream: Stream | None = None
         self.current_turn: Turn | None = None
         self.inherited_turn_id: str | None = None
-        self.last_error: int | None = None
         self._client: Client | None = None
+        self._open_turns: list[Turn] = []
         self._turns = count(1)
+        self._entered = 0
+        self.lock = threading.RLock()
+        """Held while a session or turn is opened or closed; reentrant, since a finaliser may run within."""
         self._token: Token[Session | None] | None = None
         self._disconnect_reason: str | None = None
         self._start_ns = 0
 
     def start(self) -> Self:
-        """Begin the session in this context: what runs in it, and in tasks started from it, belongs to the call."""
+        """Begin the session in this context: what runs in it, and in tasks started from it, belongs to the call.
+
+        A session that is open stays as it is.
+        """
         client = state.current
         try:
             if client is not None and self._client is None:
                 self._open(client)
-            self._token = session_var.set(self)
         except Exception as exc:
             if client is not None:
                 client.fault("session.start", exc)
+        if self._token is None:
+            self._token = session_var.set(self)
         return self
 
     def _open(self, client: Client) -> None:
@@ -65,13 +75,34 @@ class Session:
         base = {"session_id": self.id, **client.who, **{name: value for name, value in who.items() if value}}
         self.stream = Stream(client.ids.stream(), self.id, base, Anchor(client.clock))
         self._client = client
+        self._turns, self._disconnect_reason = count(1), None
         self._start_ns = self.stream.anchor.mono_ns
+        open_sessions.add(self)
         fields = {"attributes": clean(self.attributes)} if self.attributes else {}
-        client.emit(self.stream, "session_started", self._start_ns, fields)
+        client.emit(self.stream, "session_started", self._start_ns, fields, tracing.stamp(fields))
+
+    def renew_stream(self, client: Client) -> None:
+        """Go on in a forked process, with a client and a stream of its own: the other one's counts are the parent's."""
+        if self.stream is not None and self._client is not None:
+            self.stream = self.stream.successor(client.ids.stream())
+            self._client = client
+            self.lock = threading.RLock()  # another thread of the parent may have held the old one
 
     def start_turn(self, id: str | None = None) -> Turn:
         """Open a turn where no block fits; turn.end() closes it, and the session's end closes what is open."""
         return Turn(self, id).start()
+
+    def turn_opened(self, turn: Turn) -> None:
+        """Make an opened turn the current one."""
+        with self.lock:
+            self._open_turns.append(turn)
+            self.current_turn = turn
+
+    def turn_closed(self, turn: Turn) -> None:
+        """Let go of a turn; the one that was opened last among the others is current."""
+        with self.lock:
+            self._open_turns = [other for other in self._open_turns if other is not turn]
+            self.current_turn = self._open_turns[-1] if self._open_turns else None
 
     def count_turn(self) -> int:
         """Return the next turn's number, from 1."""
@@ -88,15 +119,16 @@ class Session:
 
     def end(self, exc: BaseException | None = None) -> None:
         """End the session, with the exception that ended it if one did; a second call does nothing."""
-        client, self._client = self._client, None
-        token, self._token = self._token, None
+        with self.lock:
+            client, self._client = self._client, None
+            token, self._token = self._token, None
         if token is not None:
-            with suppress(ValueError):  # ended in another context than it was started in: there it is not current
-                session_var.reset(token)
+            restore(session_var, token, self)
         if client is None:
             return
+        open_sessions.discard(self)
         try:
-            self._close(client, exc)
+            self._close(client.live(), exc)
         except Exception as fault:
             client.fault("session.end", fault)
 
@@ -104,11 +136,12 @@ class Session:
         stream = self.stream
         if stream is None:
             return
-        while self.current_turn is not None:
-            self.current_turn.end(end_reason="session_closed")
+        for turn in reversed(self._open_turns):
+            turn.end(end_reason="session_closed")
         status = "ok" if exc is None else status_of(exc)
-        if exc is not None and status == "error" and id(exc) != self.last_error:
-            client.emit(stream, "error", client.clock.now_ns(), {"error": describe(exc), "status": "error"})
+        if exc is not None and status == "error" and not is_recorded(exc, stream.stream_id):
+            error: dict[str, Any] = {"error": describe(exc), "status": "error"}
+            client.emit(stream, "error", client.clock.now_ns(), error, tracing.stamp(error))
         fields = {
             "status": status,
             "duration_ms": (client.clock.now_ns() - self._start_ns) / 1e6,
@@ -118,18 +151,24 @@ class Session:
         client.emit_last(stream, "session_ended", client.clock.now_ns(), present)
 
     def __enter__(self) -> Self:
-        return self.start()
+        if self._entered and state.current is not None:
+            state.current.invalid("session.reentered", "a session is entered again while it is open: make a new one")
+        self.start()
+        self._entered += 1
+        return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
-        self.end(exc)
+        self._entered -= 1
+        if not self._entered:
+            self.end(exc)
 
     async def __aenter__(self) -> Self:
-        return self.start()
+        return self.__enter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        self.end(exc)
+        self.__exit__(kind, exc, tb)
 
     def __bool__(self) -> bool:
         """Return whether the session is open and recorded."""
@@ -157,12 +196,13 @@ def current_session() -> Session:
 
 
 def _text(value: Any) -> str | None:
-    return None if value is None else str(clean(str(value)))[:MAX_ID_CHARS]
+    return None if value is None else text(value)
 
 
 def _checked_id(client: Client, given: Any) -> str:
-    if given is None or given == "":
+    if given is None:
         return client.ids.session()
     if not isinstance(given, str):
-        client.invalid("session.id", f"session id {given!r} is a {type(given).__name__}: expected a text; taken as one")
-    return _text(given) or client.ids.session()
+        sentence = f"session id {shown(given)} is a {type(given).__name__}: expected a text; taken as one"
+        client.invalid("session.id", sentence)
+    return text(given) or client.ids.session()

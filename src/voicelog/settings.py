@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import socket
 import sys
 from collections.abc import Callable, Mapping
@@ -20,6 +21,9 @@ from voicelog.errors import ConfigError
 PREFIX = "VOICELOG_"
 NOT_SETTINGS = ("VOICELOG_TEST_", "VOICELOG_SESSION")
 """Names in the environment that begin like a setting and are none: the test suite's, and a handed-over session."""
+
+_SECRET = re.compile(r"password|secret|token|\.key\.pem|oauthbearer\.config", re.IGNORECASE)
+"""Names of librdkafka's whose values are not shown."""
 
 CONTENT_KINDS = ("transcript", "prompt", "response", "text")
 
@@ -56,19 +60,17 @@ def _bool(text: str) -> bool:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number <= 0:
+    if not text.strip().isdecimal() or int(text) == 0:
         message = "expected a whole number above 0"
         raise ValueError(message)
-    return number
+    return int(text)
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
+    if not text.strip().isdecimal():
         message = "expected a whole number from 0 on"
         raise ValueError(message)
-    return number
+    return int(text)
 
 
 def _brokers(text: str) -> str:
@@ -124,8 +126,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("store", str, "sqlite:///voicelog.db", "",
             "where events are kept: sqlite:///path.db or scylla://host1,host2:9042/voice_ai_ks?local_dc=dc1", "sink"),
     Setting("group", str, "voicelog-sink", "", "consumer group of the sink's replicas", "sink"),
-    Setting("http", str, "127.0.0.1:8080", "", "address of /health, /ready, /metrics; port 0 takes a free one; off: none",
-            "sink"),
+    Setting("http", str, "127.0.0.1:8080", "",
+            "address of /health, /ready, /metrics; port 0 takes a free one; off: none", "sink"),
     Setting("start_timeout_ms", _count, 30_000, "ms",
             "how long broker and store are waited for at start before the sink gives up", "sink"),
     Setting("batch_max_events", _positive, 2_000, "events", "most events that are written at once", "sink"),
@@ -168,7 +170,7 @@ class Settings:
     def __getattr__(self, name: str) -> Any:
         """Return a setting's value."""
         try:
-            return self.values[name]
+            return object.__getattribute__(self, "values")[name]
         except KeyError:
             raise AttributeError(name) from None
 
@@ -177,8 +179,12 @@ class Settings:
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.masked().items())})"
 
     def masked(self) -> dict[str, Any]:
-        """Return the values with every secret that is set as ***."""
-        return {n: "***" if BY_NAME[n].secret and v else v for n, v in self.values.items()}
+        """Return the values with every secret that is set as ***, those within kafka_config too."""
+        shown = {n: "***" if BY_NAME[n].secret and v else v for n, v in self.values.items()}
+        more = self.values.get("kafka_config")
+        if isinstance(more, Mapping):
+            shown["kafka_config"] = {n: "***" if _SECRET.search(n) else v for n, v in more.items()}
+        return shown
 
     def kafka(self) -> dict[str, Any]:
         """Return the librdkafka settings that producer, consumer and admin client share."""
@@ -236,11 +242,13 @@ def parse(name: str, value: Any) -> Any:
         hint = f"did you mean {near[0]} ({BY_NAME[near[0]].env})?" if near else f"known are: {', '.join(BY_NAME)}"
         message = f"{name!r} ({PREFIX}{name.upper()}) is no setting of voicelog: {hint}"
         raise ConfigError(message)
+    if row.parse is _pairs and isinstance(value, Mapping):
+        return {str(k): v for k, v in value.items()}  # given in code: a value may hold commas, or be no text
     text = _as_text(value)
     try:
         return row.parse(text)
     except ValueError as exc:
-        shown = "***" if row.secret else repr(value)
+        shown = "***" if row.secret or _SECRET.search(text) else repr(value)
         message = f"{row.env} is {shown}: {exc} ({row.help})"
         raise ConfigError(message) from exc
 

@@ -16,10 +16,14 @@ class Stream:
     def __init__(self, stream_id: str, key: str, base: dict[str, Any], anchor: Anchor) -> None:
         self.stream_id = stream_id
         self.key = key.encode("utf-8", "replace")
-        self.base = {"stream_id": stream_id, **base}
+        self.base = {**base, "stream_id": stream_id}
         self.anchor = anchor
         self._seq = count(1)
         self._spans = count(1)
+
+    def successor(self, stream_id: str) -> Stream:
+        """Return a stream of the same call with an id and counts of its own, for a forked process."""
+        return Stream(stream_id, self.key.decode(), {**self.base, "stream_id": stream_id}, self.anchor)
 
     def next_seq(self) -> int:
         """Return the next count; taken before the event can be dropped. Safe from any thread."""

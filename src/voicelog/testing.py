@@ -17,7 +17,7 @@ from typing import Any
 
 from voicelog import wire
 from voicelog.client import Client, state
-from voicelog.context import session_var, stage_var
+from voicelog.context import restore, session_var, stage_var
 from voicelog.counters import Counters
 from voicelog.events import Event
 from voicelog.settings import load
@@ -113,12 +113,12 @@ def capture(*, step_ms: float = 1.0, strict: bool = True, **settings: Any) -> It
     captured = Capture(clock)
     given = {"service": "test", "host": "test-host", **settings}
     loaded, _ = load(given, {})
-    client = Client(loaded, captured, captured.counters, clock=clock, ids=CountingIds(), strict=strict)
+    client = Client(loaded, captured, captured.counters, clock=clock, ids=CountingIds(), strict=strict, captures=True)
     before, state.current = state.current, client
     session_token, stage_token = session_var.set(None), stage_var.set(None)
     try:
         yield captured
     finally:
-        session_var.reset(session_token)
-        stage_var.reset(stage_token)
         state.current = before
+        restore(session_var, session_token, session_var.get())
+        restore(stage_var, stage_token, stage_var.get())

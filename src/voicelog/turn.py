@@ -6,11 +6,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from voicelog import tracing
-from voicelog.clean import clean
+from voicelog.clean import clean, shown, text
 from voicelog.client import Client, state
 from voicelog.context import session_var
 from voicelog.events import ANCHORS, TS_MAX_US, TS_MIN_US
 from voicelog.failure import status_of
+from voicelog.fields import fit
 from voicelog.latency import END, START, Interval, Latency, measure
 from voicelog.wire import Headers
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 MAX_MARKS = 200
 MAX_STAGES = 2000
+MAX_AGO_MS = 86_400_000
 
 
 class Turn:
@@ -29,7 +31,8 @@ class Turn:
 
     def __init__(self, session: Session | None, id: str | None = None) -> None:
         self._session = session
-        self._given_id = id
+        self._given_id = text(id) or None if id is not None else None
+        self.id: str | None = self._given_id
         self._client: Client | None = None
         self._number: int | None = None
         self._start_ns = 0
@@ -39,8 +42,6 @@ class Turn:
         self._attributes: dict[str, Any] = {}
         self._anchor: str | None = None
         self._interrupted = False
-        self._before: Turn | None = None
-        self.id: str | None = id
 
     @property
     def session(self) -> Session | None:
@@ -62,20 +63,24 @@ class Turn:
             client.fault("turn.mark", exc)
 
     def _mark(self, client: Client, name: str, ago_ms: float, anchor: str | None) -> None:
-        if not isinstance(name, str) or not isinstance(ago_ms, (int, float)) or not abs(ago_ms) < 86_400_000:
-            client.invalid("mark", f"mark({name!r}, ago_ms={ago_ms!r}): expected a name and milliseconds within a day")
+        ago = fit((float,), ago_ms)
+        if not isinstance(name, str) or not name or ago is None or abs(ago) > MAX_AGO_MS:
+            what = f"mark({shown(name)}, ago_ms={shown(ago_ms)})"
+            client.invalid("mark", f"{what}: expected a name and milliseconds within a day")
             return
         if anchor is not None and anchor not in ANCHORS:
-            client.invalid("mark.anchor", f"mark({name!r}, anchor={anchor!r}): expected one of {', '.join(ANCHORS)}")
+            what = f"mark({shown(name)}, anchor={shown(anchor)})"
+            client.invalid("mark.anchor", f"{what}: expected one of {', '.join(ANCHORS)}")
             anchor = None
+        name = text(name)
         if name not in self._marks and len(self._marks) >= MAX_MARKS:
             client.invalid("mark.many", f"a turn keeps {MAX_MARKS} marks; mark({name!r}) is left out")
             return
-        self._marks[name] = client.clock.now_ns() - int(ago_ms * 1e6)
+        self._marks[name] = client.clock.now_ns() - int(ago * 1e6)
         if name == START:
             self._anchor = anchor or "manual"
 
-    def set(self, **attributes: Any) -> None:
+    def set(self, /, **attributes: Any) -> None:
         """Keep attributes on the turn's event."""
         self._attributes.update(attributes)
 
@@ -85,8 +90,9 @@ class Turn:
         self.mark("interrupted_at", ago_ms=ago_ms)
 
     def stage_mark(self, name: str, at_ns: int) -> None:
-        """Take a mark from a stage: the first of its name counts, and the user's own wins over it."""
-        self._stage_marks.setdefault(name, at_ns)
+        """Take a mark from a stage: the earliest of its name counts, and the user's own wins over it."""
+        if at_ns < self._stage_marks.setdefault(name, at_ns):
+            self._stage_marks[name] = at_ns
 
     def stage_ran(self, stage: str, start_ns: int, end_ns: int) -> None:
         """Take a finished stage into the turn's accounting."""
@@ -94,23 +100,37 @@ class Turn:
             self._stages.append((stage, start_ns, end_ns))
 
     def start(self) -> Self:
-        """Open the turn and make it the session's current one; the turn that was current comes back at its end."""
+        """Open the turn and make it the session's current one; the turn that was current comes back at its end.
+
+        A turn that is open stays as it is.
+        """
         client, session = state.current, self._session
-        if client is None:
+        if client is None or self._client is not None:
             return self
         if session is None or session.stream is None:
             client.no_session("a turn")
             return self
-        self._client = client
+        if self._number is not None:
+            self._forget()
         self._number = session.count_turn()
         self.id = self._given_id or f"{session.stream.stream_id[:6]}-{self._number}"
         self._start_ns = client.clock.now_ns()
-        self._before, session.current_turn = session.current_turn, self
+        self._client = client
+        session.turn_opened(self)
         return self
+
+    def _forget(self) -> None:
+        """Begin anew: what was measured belongs to the run that ended."""
+        self._marks, self._stage_marks, self._stages, self._attributes = {}, {}, [], {}
+        self._anchor, self._interrupted = None, False
 
     def end(self, *, end_reason: str | None = None) -> None:
         """Close the turn and emit its event; a second call does nothing."""
-        client, self._client = self._client, None
+        session = self._session
+        if session is None:
+            return
+        with session.lock:
+            client, self._client = self._client, None
         if client is None:
             return
         try:
@@ -122,15 +142,14 @@ class Turn:
         session = self._session
         if session is None or session.stream is None:
             return
-        if session.current_turn is self:
-            session.current_turn = self._before
+        session.turn_closed(self)
         stream, epoch_us = session.stream, session.stream.anchor.epoch_us
         marks = {name: epoch_us(at) for name, at in {**self._stage_marks, **self._marks}.items()}
         stages = [Interval(name, epoch_us(start), epoch_us(end)) for name, start, end in self._stages]
         latency = measure(marks, stages, self._anchor)
         fields = self._fields(client, latency, marks, end_reason)
         headers: Headers | None = tracing.stamp(fields)
-        client.emit(stream, "turn", self._start_ns, fields, headers)
+        client.live().emit(stream, "turn", self._start_ns, fields, headers)
 
     def _fields(
         self, client: Client, latency: Latency, marks: dict[str, int], end_reason: str | None
@@ -146,13 +165,18 @@ class Turn:
             "user_bot_latency_ms": whole.value_ms if whole else None,
             "unattributed_ms": latency.unattributed_ms,
             "anchor": self._anchor if START in marks else None,
-            "quality": latency.quality if START not in marks or END in marks else "no_anchor",
+            "quality": self._quality(latency, marks),
             "was_interrupted": self._interrupted,
-            "end_reason": end_reason or ("interrupted" if self._interrupted else "completed"),
+            "end_reason": text(end_reason) if end_reason else ("interrupted" if self._interrupted else "completed"),
             "status": "interrupted" if self._interrupted else "ok",
             "attributes": clean(self._attributes) if self._attributes else None,
         }
         return {name: value for name, value in fields.items() if value is not None}
+
+    def _quality(self, latency: Latency, marks: dict[str, int]) -> str:
+        if START not in marks or END in marks:
+            return latency.quality
+        return "interrupted" if self._interrupted else "no_anchor"
 
     def __enter__(self) -> Self:
         return self.start()

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 class Watcher:
     """Open stages, and a daemon thread that emits one `stage_started` for each that is open for too long.
 
-    `opened` and `closed` are on the hot path: one dict operation each.
+    `opened` and `closed` are on the hot path: one dict operation each. It holds no stage for longer than the limit, so
+    that stages which never end don't gather.
     """
 
     def __init__(self, client: Client, after_ms: int) -> None:
         self._client = client
         self._after_ns = after_ms * 1_000_000
         self._open: dict[int, Stage] = {}
-        self._told: set[int] = set()
         self._stop = threading.Event()
         self._interval_s = min(1.0, max(0.02, after_ms / 4000))
         self._thread = threading.Thread(target=self._run, name="voicelog-watch", daemon=True)
@@ -39,14 +39,14 @@ class Watcher:
         self._stop.set()
 
     def tell(self) -> None:
-        """Emit stage_started for each stage that is open for longer than the limit and was not told of yet."""
+        """Emit stage_started for each stage that is open for longer than the limit, once, and let go of it."""
         now_ns = self._client.clock.now_ns()
-        still = list(self._open.items())
-        self._told &= {key for key, _ in still}
-        for key, stage in still:
+        for key, stage in self._open.copy().items():
             session, start_ns = stage.place
-            if now_ns - start_ns >= self._after_ns and key not in self._told and session.stream is not None:
-                self._told.add(key)
+            if now_ns - start_ns < self._after_ns:
+                continue
+            self._open.pop(key, None)
+            if stage and session and session.stream is not None:
                 self._client.emit(session.stream, "stage_started", start_ns, stage.started_fields())
 
     def _run(self) -> None:

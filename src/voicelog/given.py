@@ -1,0 +1,91 @@
+"""What is given to a stage: typed fields, usage, and attributes for every other name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from voicelog.clean import clean, shown, text
+from voicelog.client import Client, state
+from voicelog.events import STAGE_TYPES
+from voicelog.fields import SETTABLE, fit
+from voicelog.wire import encode_value
+
+_KINDS = {name: cls.TYPE for name, cls in STAGE_TYPES.items()}
+UNNAMED = "unnamed"
+MAX_WHOLE = 2**63
+
+
+class Given:
+    """The fields of one stage. Raises nothing into the caller; a value that does not fit is left out and counted."""
+
+    __slots__ = ("_attributes", "_client", "_fields", "_kind", "_usage", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name if type(name) is str and 0 < len(name) <= 64 else text(name)
+        self._kind = _KINDS.get(self.name, "stage")
+        self._client: Client | None = None
+        self._fields: dict[str, Any] = {}
+        self._attributes: dict[str, Any] | None = None
+        self._usage: dict[str, float] | None = None
+
+    def set(self, /, **fields: Any) -> None:
+        """Set fields of the event: those its type knows are typed fields, any other name becomes an attribute.
+
+        A known field with a value of the wrong type is left out and counted.
+        """
+        accepted = SETTABLE[self._kind]
+        for name, value in fields.items():
+            kinds = accepted.get(name)
+            if kinds is None:
+                self._set_other(name, value)
+            elif type(value) is str and kinds[0] is str:
+                self._fields[name] = value
+            else:
+                self._set_unfit(name, kinds, value)
+
+    def usage(self, /, **counts: float) -> None:
+        """Set what was used: input_tokens, output_tokens, characters_count, audio_seconds, ...; the last value wins."""
+        usage = self._usage = self._usage or {}
+        for name, value in counts.items():
+            number = fit((float,), value)
+            if number is not None and number >= 0:
+                usage[name] = int(number) if number.is_integer() and number < MAX_WHOLE else number
+            elif value is not None:
+                self._invalid(f"usage.{name}", f"usage({name}={shown(value)}): expected a number from 0 on")
+
+    def _set_other(self, name: str, value: Any) -> None:
+        if name == "usage" and isinstance(value, dict):
+            self.usage(**{text(k): v for k, v in value.items()})
+            return
+        if self._attributes is None:
+            self._attributes = {}
+        self._attributes[name] = value
+
+    def _set_unfit(self, name: str, kinds: tuple[type, ...], value: Any) -> None:
+        if value is None:
+            self._fields.pop(name, None)
+            return
+        if name == "prompt" and isinstance(value, (list, dict, tuple)):
+            if not self._captures(name):
+                return
+            value = encode_value(clean(value)).decode()
+        found = fit(kinds, value)
+        if found is None:
+            self._invalid(f"stage.{name}", f"{name}={shown(value)}: expected {kinds[0].__name__}")
+        else:
+            self._fields[name] = found
+
+    @staticmethod
+    def _captures(name: str) -> bool:
+        client = state.current
+        return client is not None and name not in client.left_out
+
+    def _given(self) -> dict[str, Any]:
+        """Return everything as keywords for another of the same kind."""
+        usage = {"usage": dict(self._usage)} if self._usage else {}
+        return {**self._fields, **(self._attributes or {}), **usage}
+
+    def _invalid(self, what: str, sentence: str) -> None:
+        client = self._client or state.current
+        if client is not None:
+            client.invalid(what, f"stage {self.name!r}: {sentence}")

@@ -1,0 +1,141 @@
+"""The wire: what is written is read again, and what is no event is refused with a reason, whatever it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from tests.voicelog.strategies import EVENTS, JSON, TEXT
+from voicelog.errors import REASONS, DecodeError, EncodeError
+from voicelog.events import EVENT_TYPES, Event, SttResult, wire_fields
+from voicelog.wire import decode, encode, encode_value
+
+GOLDEN = Path(__file__).parent.parent / "contracts" / "golden"
+WHO = {"stream_id": "a1", "seq": 7, "ts": 1_767_225_600_000_000, "session_id": "s"}
+METRIC = {"v": 1, "type": "metric", **WHO, "name": "n", "value": 1.5}
+TYPES = pytest.mark.parametrize("kind", EVENT_TYPES)
+
+
+@given(EVENTS)
+def test_every_event_comes_back_equal(event: Event) -> None:
+    assert decode(encode(event).value) == event
+
+
+@given(EVENTS, st.dictionaries(TEXT.map(lambda name: f"new_{name}"), JSON, min_size=1))
+def test_fields_of_a_newer_version_are_kept_and_written_again(event: Event, extra: dict[str, Any]) -> None:
+    fields = {**json.loads(encode(event).value), **extra}
+    found = decode(encode_value(fields))
+    assert found.extra == extra
+    assert json.loads(encode(found).value) == fields
+
+
+@given(EVENTS)
+def test_a_message_has_the_events_topic_key_and_only_what_is_there(event: Event) -> None:
+    message = encode(event, [("traceparent", b"00")])
+    assert (message.topic, message.key, message.headers) == (event.TOPIC, event.key.encode(), [("traceparent", b"00")])
+    fields = json.loads(message.value)
+    assert (fields["v"], fields["type"], fields["event_id"]) == (1, event.TYPE, event.event_id)
+    assert set(fields) - {"v", "type", "event_id"} == {
+        name for name in wire_fields(type(event)) if getattr(event, name) is not None
+    }
+
+
+def refused(value: bytes | None) -> DecodeError | None:
+    """Return the refusal of a value, or None for an event; anything else that is raised fails the test."""
+    try:
+        assert isinstance(decode(value), Event)
+    except DecodeError as exc:
+        assert exc.reason in REASONS
+        assert len(str(exc)) < 3000
+        return exc
+    return None
+
+
+@given(st.binary())
+@example(b"")
+@example(b"[" * 100_000)
+@example(b'{"a":' * 100_000)
+@example(b"1" + b"0" * 5000)
+def test_bytes_are_an_event_or_are_refused_with_a_reason(value: bytes) -> None:
+    refused(value)
+
+
+@given(JSON)
+def test_json_is_an_event_or_is_refused_with_a_reason(value: Any) -> None:
+    refused(json.dumps(value).encode())
+
+
+FIELD_NAMES = sorted({name for cls in EVENT_TYPES.values() for name in wire_fields(cls)} | {"extra", "event_id", "v"})
+
+
+@given(EVENTS, st.dictionaries(st.sampled_from(FIELD_NAMES), JSON | st.integers() | st.just(10**400), max_size=4))
+def test_an_event_with_any_value_in_any_field_is_read_or_refused(event: Event, wrong: dict[str, Any]) -> None:
+    refused(json.dumps({**json.loads(encode(event).value), **wrong}).encode())
+
+
+@pytest.mark.parametrize(
+    ("value", "reason", "sentence"),
+    [
+        (None, "not_json", "not JSON"),
+        (b"\xff\xfe", "not_json", "not JSON"),
+        (b'"\\ud800"', "not_json", "not JSON"),
+        (b"[1]", "not_an_event", "got a list"),
+        (b"{}", "not_an_event", "an object with no fields"),
+        (b'{"a": 1}', "not_an_event", "an object with a"),
+        ({"v": 99}, "unsupported_version", "schema version 99: this sink knows major version 1"),
+        ({"v": "2.1"}, "unsupported_version", "update voicelog-sink"),
+        ({"v": True}, "unsupported_version", "True"),
+        ({"type": "nonsense"}, "unknown_type", "'nonsense' is not known: expected one of stt_result"),
+        ({"type": []}, "unknown_type", "is not known"),
+        ({"seq": None}, "missing_field", "metric without seq"),
+        ({"name": ""}, "missing_field", "metric without name"),
+        ({"type": "turn", "session_id": ""}, "missing_field", "turn without session_id"),
+        ({"value": "1"}, "invalid_field", "value"),
+        ({"seq": -1}, "invalid_field", "seq"),
+        ({"ts": 1_767_225_600_000}, "invalid_field", "ts"),
+        ({"ts": 1_767_225_600_000_000_000}, "invalid_field", "ts"),
+        ({"session_id": 5}, "invalid_field", "session_id"),
+        ({"name": "x" * 1025}, "invalid_field", "name"),
+    ],
+)
+def test_each_refusal_says_what_was_expected(value: Any, reason: str, sentence: str) -> None:
+    with pytest.raises(DecodeError) as caught:
+        decode(json.dumps({**METRIC, **value}).encode() if isinstance(value, dict) else value)
+    assert caught.value.reason == reason
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize("version", [1, "1", "1.0", "1.7"])
+def test_minor_versions_of_a_known_major_are_read(version: Any) -> None:
+    assert decode(json.dumps({**METRIC, "v": version}).encode()).event_id == "a1-7"
+
+
+@pytest.mark.parametrize("value", ["\ud800", object(), 10**5000, {(1, 2): 3}], ids=["surrogate", "object", "int", "key"])
+def test_what_json_can_not_say_is_an_encode_error(value: Any) -> None:
+    with pytest.raises(EncodeError, match="can't be written as JSON"):
+        encode(SttResult(**WHO, attributes={"x": value}))
+
+
+@TYPES
+def test_golden_message_is_read_and_written_to_the_byte(kind: str) -> None:
+    """A change of the wire shows here; what is in the topics already must stay readable."""
+    golden = json.loads((GOLDEN / f"{kind}.json").read_text())
+    value = json.dumps(golden["value"], separators=(",", ":"), ensure_ascii=False).encode()
+    event = decode(value)
+    assert event.extra is None
+    message = encode(event)
+    assert (message.topic, message.key.decode(), message.value) == (golden["topic"], golden["key"], value)
+
+
+@TYPES
+def test_golden_message_has_every_field_of_its_type(kind: str) -> None:
+    golden = json.loads((GOLDEN / f"{kind}.json").read_text())["value"]
+    assert set(golden) == {"v", "type", "event_id", *wire_fields(EVENT_TYPES[kind])}
+
+
+def test_every_golden_message_has_a_type() -> None:
+    assert {path.stem for path in GOLDEN.glob("*.json")} == set(EVENT_TYPES)
