@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib import import_module
-from urllib.parse import urlsplit
 
 from voicelog.settings import Settings
 from voicelog_sink.stores.base import Store, StoreMisconfigured
@@ -17,7 +16,7 @@ SCHEMES = {
 
 def make_store(settings: Settings) -> Store:
     """Return the store that settings.store names, not yet open; raises StoreMisconfigured for a wrong URL."""
-    scheme = urlsplit(settings.store).scheme
+    scheme = settings.store.partition(":")[0]
     if scheme not in SCHEMES:
         message = (
             f"store {settings.store!r}: expected sqlite:///path.db or scylla://host:9042/voice_ai_ks?local_dc=dc1; "

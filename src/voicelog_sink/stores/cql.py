@@ -16,6 +16,7 @@ from cassandra import (
     DriverException,
     InvalidRequest,
     RateLimitReached,
+    RequestExecutionException,
     Unauthorized,
     WriteFailure,
 )
@@ -71,6 +72,8 @@ DRIVER_ERRORS = (
 )
 
 logger = logging.getLogger(__name__)
+# A command that has set no logging up says one sentence; without this the driver's tracebacks would stand around it.
+logging.getLogger("cassandra").addHandler(logging.NullHandler())
 _EPOCH = datetime(1970, 1, 1)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -168,10 +171,11 @@ class Connection:
         for reason in reasons:
             if isinstance(reason, MISCONFIGURED) and not isinstance(reason, RateLimitReached):
                 return StoreMisconfigured(f"{self._store}: {_sentence(reason)}; {_remedy(reason)}")
-        if isinstance(exc, NoHostAvailable):
+        answered = [reason for reason in reasons if isinstance(reason, (RequestExecutionException, ErrorMessage))]
+        if isinstance(exc, NoHostAvailable) and not answered:
             why = f" ({_sentence(reasons[0])})" if reasons else ""
             return StoreUnavailable(f"{self._store}: no node answers{why}; check that it runs, and its host and port")
-        return StoreUnavailable(f"{self._store}: {_sentence(exc)}; it may pass")
+        return StoreUnavailable(f"{self._store}: {_sentence((answered or [exc])[0])}; it may pass")
 
 
 class _Flight:

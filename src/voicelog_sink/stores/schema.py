@@ -63,7 +63,7 @@ def _keys(expected: Shape, live: Shape) -> list[Difference]:
     if (expected.partition_key, expected.clustering) != (live.partition_key, live.clustering):
         found.append(Difference(f"{title}: its key is {_key(live)} instead of {_key(expected)}", REBUILD))
     elif expected.descending != live.descending:
-        what = f"{title}: {_order(live)} instead of {_order(expected)}"
+        what = f"{title}: its rows are ordered {_order(live)} instead of {_order(expected)}"
         found.append(Difference(what, REBUILD))
     if expected.base != live.base:
         found.append(Difference(f"{title}: it is a view of {live.base} instead of {expected.base}", REBUILD))
@@ -77,7 +77,7 @@ def _key(shape: Shape) -> str:
 
 def _order(shape: Shape) -> str:
     names = ", ".join(shape.descending)
-    return f"its rows are ordered descending by {names}" if names else "its rows are ordered ascending"
+    return f"descending by {names}" if names else "ascending"
 
 
 def _indexes(expected: Shape, live: Shape) -> list[Difference]:

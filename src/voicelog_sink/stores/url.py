@@ -38,7 +38,10 @@ def sqlite_path(url: str) -> str:
 
 def cql_url(url: str) -> CqlUrl:
     """Return what scylla://… says; raises StoreMisconfigured with what is wrong and an example."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as exc:
+        raise _wrong(url, str(exc), CQL_EXAMPLE) from exc
     if "@" in parts.netloc:
         what = "user and password do not belong there"
         raise _wrong(_without_login(parts), what, f"{CQL_EXAMPLE} with VOICELOG_CQL_USERNAME and VOICELOG_CQL_PASSWORD")

@@ -1,0 +1,229 @@
+"""What SQLite alone does: durability, its lock, a full disk, files that are none, expiry."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from voicelog.settings import load
+from voicelog_sink.stores import sqlite
+from voicelog_sink.stores.base import Row, StoreMisconfigured, StoreUnavailable
+from voicelog_sink.stores.lifetime import DAY_MS
+from voicelog_sink.stores.sqlite import SqliteStore
+
+NOW_MS = 1_800_000_000_000
+
+
+class Clock:
+    """A wall clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now_ms = NOW_MS
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "calls.db"
+
+
+@pytest.fixture
+def make(path: Path, clock: Clock) -> Iterator[Callable[[], SqliteStore]]:
+    made: list[SqliteStore] = []
+
+    def one() -> SqliteStore:
+        made.append(SqliteStore(load({"store": f"sqlite:///{path}"}, {})[0], clock))
+        made[-1].open(100)
+        return made[-1]
+
+    yield one
+    for store in made:
+        store.close()
+
+
+@pytest.fixture
+def store(make: Callable[[], SqliteStore]) -> SqliteStore:
+    store = make()
+    store.init()
+    return store
+
+
+def row(number: int, at_ms: int = 0, **values: object) -> Row:
+    key = {"session_id": "call", "ts": NOW_MS + at_ms, "stream_id": "s", "seq": number}
+    return Row("voice_interactions", {**key, **values})
+
+
+def stored(path: Path) -> list[int]:
+    with sqlite3.connect(path) as db:
+        found = [seq for (seq,) in db.execute("SELECT seq FROM voice_interactions ORDER BY seq")]
+    db.close()
+    return found
+
+
+def pragma(store: SqliteStore, name: str) -> object:
+    db = store._open_db()
+    return db.execute(f"PRAGMA {name}").fetchone()[0]
+
+
+def test_commits_are_flushed_to_the_disk_and_readers_do_not_wait(store: SqliteStore) -> None:
+    assert pragma(store, "journal_mode") == "wal"
+    assert pragma(store, "synchronous") == 2
+
+
+def test_a_write_is_all_or_nothing(store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert store.write([row(1)]) == []
+    store._open_db().execute("DROP TABLE error_logs")
+    key = {"service": "a", "hour": "h", "shard": 1, "ts": NOW_MS, "stream_id": "s", "seq": 1}
+    with pytest.raises(StoreMisconfigured, match="error_logs"):
+        store.write([row(2), Row("error_logs", key)])
+    assert stored(path) == [1]
+
+
+def test_reading_goes_on_while_another_process_writes(store: SqliteStore, make: Callable[[], SqliteStore]) -> None:
+    store.write([row(1)])
+    reader = make()
+    other = store._open_db()
+    other.execute("BEGIN IMMEDIATE")
+    assert [r["seq"] for r in reader.select("voice_interactions", [{"session_id": "call"}])] == [1]
+    other.execute("ROLLBACK")
+
+
+def test_lock_of_another_process_means_unavailable_until_it_is_released(
+    store: SqliteStore, make: Callable[[], SqliteStore], path: Path
+) -> None:
+    other = make()._open_db()
+    other.execute("BEGIN IMMEDIATE")
+    store._open_db().execute("PRAGMA busy_timeout = 50")
+    with pytest.raises(StoreUnavailable, match="another process holds its lock") as caught:
+        store.write([row(1)])
+    assert isinstance(caught.value.__cause__, sqlite3.OperationalError)
+    other.execute("ROLLBACK")
+    assert store.write([row(1)]) == []
+    assert stored(path) == [1]
+
+
+def test_full_disk_means_unavailable_and_stores_nothing_of_the_write(store: SqliteStore, path: Path) -> None:
+    pages = pragma(store, "page_count")
+    pragma(store, f"max_page_count = {pages}")
+    with pytest.raises(StoreUnavailable, match="the disk is full; free some space"):
+        store.write([row(n, response="x" * 5000) for n in range(50)])
+    pragma(store, "max_page_count = 1000000")
+    assert stored(path) == []
+    assert store.write([row(1)]) == []
+
+
+def test_directory_that_is_missing_is_named(tmp_path: Path) -> None:
+    store = SqliteStore(load({"store": f"sqlite:///{tmp_path}/none/calls.db"}, {})[0])
+    with pytest.raises(StoreMisconfigured, match="/none' does not exist; make it, or set VOICELOG_STORE"):
+        store.open(100)
+
+
+def test_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("This is not a database, but a text that is long enough to be looked at as one. " * 20)
+    store = SqliteStore(load({"store": f"sqlite:///{path}"}, {})[0])
+    with pytest.raises(StoreMisconfigured, match="the file is no SQLite database; set VOICELOG_STORE"):
+        store.open(100)
+    assert path.read_text().startswith("This is not")
+
+
+def test_directory_in_place_of_a_file_is_named(tmp_path: Path) -> None:
+    store = SqliteStore(load({"store": f"sqlite:///{tmp_path}"}, {})[0])
+    with pytest.raises(StoreMisconfigured, match="check the path and its permissions"):
+        store.open(100)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_file_that_cannot_be_written_is_named(store: SqliteStore, path: Path) -> None:
+    store.close()
+    path.chmod(0o400)
+    with pytest.raises(StoreMisconfigured, match="check its owner and permissions"):
+        store.open(100)
+
+
+def test_refused_row_names_table_column_and_type(store: SqliteStore) -> None:
+    [rejected] = store.write([row(1, duration_ms="long")])
+    assert rejected.error == "IntegrityError"
+    assert rejected.message.endswith("cannot store TEXT value in REAL column voice_interactions.duration_ms")
+
+
+def test_rows_are_deleted_when_their_time_is_over_at_most_once_an_hour(
+    store: SqliteStore, path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert store.write([row(1), row(2, 3 * DAY_MS)]) == []
+    clock.now_ms = NOW_MS + 91 * DAY_MS
+    assert store.write([row(3, 91 * DAY_MS)]) == []
+    assert stored(path) == [1, 2, 3]
+    store._next_sweep_s = 0.0
+    assert store.write([]) == []
+    assert stored(path) == [2, 3]
+
+
+def test_one_write_deletes_a_bounded_number_and_the_next_goes_on(
+    store: SqliteStore, path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "SWEEP_ROWS", 10)
+    store.write([row(n) for n in range(25)])
+    clock.now_ms = NOW_MS + 91 * DAY_MS
+    store._next_sweep_s = 0.0
+    left = []
+    for _ in range(4):
+        store.write([])
+        left.append(len(stored(path)))
+    assert left == [15, 5, 0, 0]
+    assert store._next_sweep_s > 0
+
+
+def test_tables_without_a_lifetime_are_kept_for_ever(store: SqliteStore, clock: Clock) -> None:
+    erased = Row("erasures", {"subject": "call", "kind": "session", "erased_at": NOW_MS})
+    store.write([erased])
+    clock.now_ms = NOW_MS + 10_000 * DAY_MS
+    store._next_sweep_s = 0.0
+    store.write([])
+    assert [r["subject"] for r in store.select("erasures", [{"subject": "call"}])] == ["call"]
+
+
+def test_expiry_reads_an_index_and_not_the_table(store: SqliteStore) -> None:
+    from voicelog_sink.stores import ddl
+    from voicelog_sink.tables import TABLES
+
+    for table in TABLES.values():
+        if ddl.lifetime_ms(table, 1) is not None:
+            steps = store._open_db().execute(f"EXPLAIN QUERY PLAN {ddl.sweep(table)}", (1, 1)).fetchall()
+            assert not [s for s in steps if str(s[3]) == f"SCAN {table.name}"], steps
+
+
+def test_view_reads_its_index(store: SqliteStore) -> None:
+    query = "SELECT * FROM interactions_by_stage WHERE stage_hour = ? ORDER BY ts, session_id, stream_id, seq"
+    [step] = store._open_db().execute(f"EXPLAIN QUERY PLAN {query}", ("a",)).fetchall()
+    assert "USING INDEX interactions_by_stage_key (stage_hour=?)" in step[3]
+
+
+def test_wrong_type_of_a_column_is_named(store: SqliteStore) -> None:
+    db = store._open_db()
+    db.execute("DROP TABLE erasures")
+    db.execute("CREATE TABLE erasures (subject INTEGER PRIMARY KEY, kind TEXT, erased_at INTEGER, reason TEXT) STRICT")
+    assert [d.what for d in store.check()] == [
+        "table erasures: column subject is INTEGER instead of TEXT",
+        "table erasures: its key is () instead of (subject)",
+    ]
+
+
+def test_view_that_was_changed_is_made_anew(store: SqliteStore) -> None:
+    db = store._open_db()
+    db.execute("DROP VIEW interactions_by_stage")
+    db.execute("CREATE VIEW interactions_by_stage AS SELECT session_id, ts FROM voice_interactions")
+    assert store.check()
+    assert store.init() == ["made view interactions_by_stage"]
+    assert store.check() == []
