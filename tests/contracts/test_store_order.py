@@ -1,0 +1,136 @@
+"""What every store gives back: order, bounds, partitions, the view and the index."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.contracts.store_kit import (
+    NOW_MS,
+    error,
+    interaction,
+    read,
+    summary,
+    unique,
+    whole,
+)
+from tests.running import wait_until
+
+from voicelog_sink.stores.base import Row, Store, Values
+from voicelog_sink.tables import INTERACTIONS_BY_STAGE
+
+# --- order and bounds
+
+
+def test_rows_come_in_clustering_order_whatever_the_order_of_writing(store: Store) -> None:
+    session = unique()
+    order = [(0, "a", 1), (0, "a", 2), (0, "b", 1), (5, "a", 3), (9, "0", 1)]
+    values = [interaction(session, at, stream_id=stream, seq=seq) for at, stream, seq in order]
+    assert store.write([Row("voice_interactions", v) for v in reversed(values)]) == []
+    assert read(store, "voice_interactions", values[0]) == [whole("voice_interactions", **v) for v in values]
+
+
+def test_descending_tables_give_the_newest_first(store: Store) -> None:
+    service, day = unique(), unique()
+    errors = [error(service, at, stream_id=stream) for at, stream in [(9, "a"), (9, "b"), (5, "a"), (0, "z")]]
+    calls = [
+        {"day": day, "shard": 1, "started_at": NOW_MS + at, "session_id": s, "rows_read": 1}
+        for at, s in [(7, "x"), (3, "a"), (3, "b")]
+    ]
+    rows = [Row("error_logs", v) for v in errors] + [Row("sessions_by_day", v) for v in calls]
+    assert store.write(rows[::-1]) == []
+    assert read(store, "error_logs", errors[0]) == [whole("error_logs", **v) for v in errors]
+    assert read(store, "sessions_by_day", calls[0]) == [whole("sessions_by_day", **v) for v in calls]
+
+
+def test_partitions_come_in_the_order_asked_for(store: Store) -> None:
+    mark = unique()
+    values = [interaction(f"{mark}{number:02d}", at, seq=at) for number in range(40) for at in (1, 2)]
+    assert store.write([Row("voice_interactions", v) for v in values]) == []
+    asked = [{"session_id": f"{mark}{number:02d}"} for number in reversed(range(41))]
+    found = [(row["session_id"], row["seq"]) for row in store.select("voice_interactions", asked)]
+    assert found == [(f"{mark}{number:02d}", seq) for number in reversed(range(40)) for seq in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "expected"),
+    [
+        ({"since_ms": NOW_MS + 2}, [2, 3, 4]),
+        ({"until_ms": NOW_MS + 2}, [0, 1]),
+        ({"since_ms": NOW_MS + 1, "until_ms": NOW_MS + 3}, [1, 2]),
+        ({"limit": 2}, [0, 1]),
+        ({"since_ms": NOW_MS + 1, "limit": 2}, [1, 2]),
+        ({"since_ms": NOW_MS + 9}, []),
+    ],
+)
+def test_since_until_and_limit_bound_each_partition(store: Store, bounds: Any, expected: list[int]) -> None:
+    mark = unique()
+    values = [interaction(mark + s, at, seq=at) for s in "ab" for at in range(5)]
+    assert store.write([Row("voice_interactions", v) for v in values]) == []
+    asked = [{"session_id": mark + s} for s in "ab"]
+    found = [(row["session_id"], row["seq"]) for row in store.select("voice_interactions", asked, **bounds)]
+    assert found == [(mark + s, at) for s in "ab" for at in expected]
+
+
+def test_limit_of_a_descending_table_takes_the_newest(store: Store) -> None:
+    service = unique()
+    assert store.write([Row("error_logs", error(service, at)) for at in range(4)]) == []
+    found = read(store, "error_logs", error(service, 0), until_ms=NOW_MS + 3, limit=2)
+    assert [row["ts"] - NOW_MS for row in found] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("source", "partition", "bounds", "message"),
+    [
+        ("calls", {"session_id": "a"}, {}, "'calls' is no table or view"),
+        ("voice_interactions", {"user_id": "u"}, {}, r"given by \(session_id\), not by \(user_id\)"),
+        ("sessions_by_day", {"day": "2026-11-22"}, {}, r"given by \(day, shard\), not by \(day\)"),
+        ("session_summaries", {"session_id": "a"}, {"since_ms": 1}, "not ordered by time"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_said(
+    store: Store, source: str, partition: Values, bounds: Any, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        list(store.select(source, [partition], **bounds))
+
+
+# --- the view and the index
+
+
+def test_view_shows_the_events_of_a_stage_and_hour_without_texts(store: Store) -> None:
+    session, hour = unique(), f"llm#2026-11-22T10#{unique()}"
+    shown = [interaction(session, at, seq=at, stage="llm", stage_hour=hour, model="m") for at in (2, 1)]
+    hidden = interaction(session, 3, seq=3, type="session_started")
+    rows = [{**values, "response": "text"} for values in shown] + [hidden]
+    assert store.write([Row("voice_interactions", v) for v in rows]) == []
+
+    def found() -> list[Values]:
+        return list(store.select("interactions_by_stage", [{"stage_hour": hour}], since_ms=NOW_MS))
+
+    wait_until(lambda: len(found()) == 2, "the view follows its table")
+    assert found() == [{**dict.fromkeys(INTERACTIONS_BY_STAGE.columns), **values} for values in reversed(shown)]
+
+
+def test_index_finds_a_persons_calls(store: Store) -> None:
+    user, mark = unique(), unique()
+    values = [summary(f"{mark}-{number}", 1, user_id=user) for number in range(3)]
+    others = [summary(unique(), 1, user_id=unique()), summary(unique(), 1)]
+    assert store.write([Row("session_summaries", v) for v in values + others]) == []
+    found = sorted(store.select("session_summaries", [{"user_id": user}]), key=lambda row: row["session_id"])
+    assert found == [whole("session_summaries", **v) for v in values]
+
+
+def test_partitions_names_each_partition_once(store: Store) -> None:
+    mark = unique()
+    values = [interaction(f"{mark}{number}", at) for number in range(700) for at in (1, 2)]
+    assert store.write([Row("voice_interactions", v) for v in values]) == []
+    found = [p["session_id"] for p in store.partitions("voice_interactions") if p["session_id"].startswith(mark)]
+    assert sorted(found) == sorted(f"{mark}{number}" for number in range(700))
+
+
+def test_partitions_gives_every_column_of_the_key(store: Store) -> None:
+    service = unique()
+    assert store.write([Row("error_logs", error(service, 1))]) == []
+    found = [p for p in store.partitions("error_logs") if p["service"] == service]
+    assert found == [{"service": service, "hour": "2026-11-22T10", "shard": 3}]
