@@ -21,6 +21,8 @@ from voicelog_sink.waterfall import OPEN, Bar, Span, Waterfall
 
 MIN_BAR_CELLS = 16
 NUMBER_CELLS = 7
+"""The least that a number takes, with the gap before it."""
+
 TICKS_APART = 8
 NAME_SHARE = 0.34
 """The part of a line's width that names may take."""
@@ -31,13 +33,14 @@ class Columns:
     """How a line's cells are shared out."""
 
     names: int
+    numbers: int
     bars: int
 
 
 def lines(waterfall: Waterfall, width: int, glyphs: Glyphs) -> Iterator[Text]:
     """Yield the lines, none wider than `width` unless that is very narrow."""
     labels = [_label(bar, glyphs) for bar in waterfall.bars]
-    columns = _columns(max(label.cell_len for label in labels), width)
+    columns = _columns(waterfall, max(label.cell_len for label in labels), width)
     yield _axis(waterfall, columns)
     if waterfall.latency_ms:
         yield _latency(waterfall, columns, glyphs)
@@ -45,9 +48,10 @@ def lines(waterfall: Waterfall, width: int, glyphs: Glyphs) -> Iterator[Text]:
         yield _line(waterfall, bar, label, columns, glyphs)
 
 
-def _columns(longest: int, width: int) -> Columns:
+def _columns(waterfall: Waterfall, longest: int, width: int) -> Columns:
     names = min(longest, max(int(width * NAME_SHARE), 14))
-    return Columns(names, max(width - names - 3 * NUMBER_CELLS - 2, MIN_BAR_CELLS))
+    numbers = max(NUMBER_CELLS, len(ms(waterfall.span_ms)) + 2)
+    return Columns(names, numbers, max(width - names - 3 * numbers - 2, MIN_BAR_CELLS))
 
 
 def _label(bar: Bar, glyphs: Glyphs) -> Text:
@@ -70,7 +74,7 @@ def _head(label: Text, numbers: tuple[str, str, str], columns: Columns, glyphs: 
         line.append(glyphs.ellipsis)
     line.append(" " * (columns.names - line.cell_len))
     for number in numbers:
-        line.append(number.rjust(NUMBER_CELLS))
+        line.append(number.rjust(columns.numbers))
     return line.append("  ")
 
 
@@ -79,7 +83,7 @@ def _axis(waterfall: Waterfall, columns: Columns) -> Text:
     line.stylize("dim")
     scale = ""
     for cell, tick_ms in waterfall.ticks(columns.bars, TICKS_APART):
-        text = f"{tick_ms:g}" if tick_ms else "0 ms"
+        text = ms(tick_ms) if tick_ms else "0 ms"
         if cell + len(text) <= columns.bars:
             scale = scale.ljust(cell) + text
     return line.append(scale, "dim")

@@ -73,7 +73,7 @@ class Waterfall:
         return start, min(max(self._cell(end_ms, width), start + 1), width)
 
     def _cell(self, at_ms: float, width: int) -> int:
-        return max(0, min(round(at_ms / self.span_ms * width), width))
+        return round(min(max(at_ms / self.span_ms, 0.0), 1.0) * width)
 
     def ticks(self, width: int, apart: int) -> Iterator[tuple[int, float]]:
         """Yield the axis's ticks, their cell and milliseconds: round numbers at least `apart` cells from each other."""

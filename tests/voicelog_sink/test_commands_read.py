@@ -1,0 +1,188 @@
+"""`sessions`, `show` and `stats` as a person and a program call them, against a real SQLite file."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import attrs
+import pytest
+from tests.builders import CallBuilder, realistic_call, sqlite_store, store_calls, troubled_call
+
+from voicelog_sink.cli import main
+from voicelog_sink.shapes import moment
+from voicelog_sink.stats import StatsRow
+from voicelog_sink.summary import Summary, summarise
+
+
+class Ran(NamedTuple):
+    """What a command printed and its exit status."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def objects(self) -> list[Any]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+Run = Callable[..., Ran]
+
+
+def words(text: str) -> list[str]:
+    return text.split()
+
+
+@pytest.fixture
+def start_us() -> int:
+    return int(time.time() * 1e6) - 600_000_000
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    return tmp_path / "calls.db"
+
+
+@pytest.fixture
+def calls(path: Path, start_us: int) -> Iterator[list[CallBuilder]]:
+    calls = [
+        realistic_call("call-good", start_us=start_us, variant="b"),
+        troubled_call("call-trouble", start_us=start_us - 10**6),
+    ]
+    store = sqlite_store(path, lambda: int(time.time() * 1000))
+    store_calls(store, calls)
+    store.close()
+    return calls
+
+
+@pytest.fixture
+def run(path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*arguments: str) -> Ran:
+        status = main([*arguments, "--store", f"sqlite:///{path}"])
+        return Ran(status, *capsys.readouterr())
+
+    return run
+
+
+def test_sessions_lists_calls_newest_first_without_colours_and_uncut_in_a_pipe(
+    run: Run, calls: list[CallBuilder]
+) -> None:
+    ran = run("sessions")
+    heading, good, trouble = (line.split() for line in ran.out.splitlines())
+    assert (ran.status, ran.err) == (0, "")
+    assert heading == (
+        words("started (UTC) session service variant user length turns errors cut in slow p50 ms max ms cost events")
+    )
+    assert good[2:] == words("call-good front-desk b - 25.8 s 5 0 0 0 891 1149 $0.0093 complete")
+    assert trouble[2:] == words("call-trouble front-desk - - 10.0 s 2 2 1 1 988 2900 $0.0007 1 missing")
+    assert "\x1b" not in ran.out
+
+
+def test_sessions_as_json_are_whole_summaries_a_line(run: Run, calls: list[CallBuilder]) -> None:
+    first, second = run("sessions", "--json").objects
+    assert list(first) == list(second) == [field.name for field in attrs.fields(Summary)]
+    summary = summarise(calls[1].events)
+    assert summary is not None
+    expected = attrs.asdict(summary) | {"started_at": moment(summary.started_at), "ended_at": None}
+    assert second == json.loads(json.dumps(expected))
+
+
+def test_sessions_are_limited(run: Run, calls: list[CallBuilder]) -> None:
+    assert [shape["session_id"] for shape in run("sessions", "--json", "--limit", "1").objects] == ["call-good"]
+
+
+def test_no_calls_is_no_failure_and_says_what_to_do_on_stderr(run: Run, calls: list[CallBuilder]) -> None:
+    for command, what in (("sessions", "no calls"), ("stats", "nothing was measured")):
+        for flag in ((), ("--json",)):
+            assert run(command, "--since", "1s", *flag) == (
+                0,
+                "",
+                f"{what} since 1s: look further back with --since 7d\n",
+            )
+
+
+def test_show_prints_the_call_with_its_waterfall(run: Run, calls: list[CallBuilder]) -> None:
+    ran = run("show", "call-good")
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out.startswith("call-good · front-desk · host bot-1 · variant b · complete (27 events)\n")
+    assert ran.out.count("├") == 5
+    assert run("show", "call-g") == ran
+    assert run("show", "last") == ran
+
+
+def test_show_as_json_is_the_whole_call(run: Run, calls: list[CallBuilder]) -> None:
+    (shape,) = run("show", "call-trouble", "--json").objects
+    assert list(shape) == ["session", "turns", "outside"]
+    assert [list(turn) for turn in shape["turns"]] == [["turn_id", "turn", "stages", "others"]] * 2
+    assert shape["turns"][1]["turn"]["user_bot_latency_ms"] == 2900.0
+    assert sum(part["us"] for part in shape["turns"][1]["turn"]["contributions"]) == 2_900_000
+    tool = shape["turns"][1]["stages"][2]
+    assert (tool["type"], tool["duration_ms"], tool["first_item_ms"], tool["error"]["type"]) == (
+        "stage", 2003.0, None, "TimeoutError",
+    )  # fmt: skip
+    ids = {event["event_id"] for turn in shape["turns"] for event in [turn["turn"], *turn["stages"], *turn["others"]]}
+    assert ids | {event["event_id"] for event in shape["outside"]} == {event.event_id for event in calls[1].events}
+
+
+def test_show_of_an_unknown_call_fails_with_a_sentence_and_near_ones(run: Run, calls: list[CallBuilder]) -> None:
+    assert run("show", "call-trubble") == (
+        1, "", "voicelog-sink: no call 'call-trubble' is stored: did you mean call-trouble?\n",
+    )  # fmt: skip
+    assert run("show", "call-") == (
+        1, "", "voicelog-sink: 2 calls begin with 'call-': call-good, call-trouble; give more of the id\n",
+    )  # fmt: skip
+
+
+def test_stats_prints_a_table_each_for_stages_turns_and_metrics(run: Run, calls: list[CallBuilder]) -> None:
+    ran = run("stats")
+    lines = ran.out.splitlines()
+    assert (ran.status, ran.err) == (0, "")
+    assert [line for line in lines if line in ("Stages, ms", "Turns, ms", "Metrics")] == [
+        "Stages, ms",
+        "Turns, ms",
+        "Metrics",
+    ]
+    assert lines[1].split() == words("stage count errors excluded took p50 p90 p95 p99 first p50 p90 p95 p99 cost")
+    assert lines[2].split()[:4] == ["stt", "7", "0", "0"]
+    assert lines[5].split()[:4] == ["tool", "2", "1", "1"]
+
+
+def test_stats_tell_groups_apart_and_leave_out_those_a_table_has_not(run: Run, calls: list[CallBuilder]) -> None:
+    lines = run("stats", "--by", "provider,model").out.splitlines()
+    assert lines[1].split()[:3] == ["stage", "provider", "model"]
+    assert lines[3].split()[:3] == ["llm", "openai", "gpt-4o-mini"]
+    assert next(line for line in lines if line.startswith("figure")).split()[:2] == ["figure", "count"]
+
+
+def test_stats_as_json_have_every_field(run: Run, calls: list[CallBuilder]) -> None:
+    shapes = run("stats", "--json", "--by", "variant").objects
+    assert all(list(shape) == [field.name for field in attrs.fields(StatsRow)] for shape in shapes)
+    stt = next(shape for shape in shapes if shape["name"] == "stt" and shape["group"] == {"variant": "b"})
+    assert (stt["count"], stt["duration_ms"]["count"], stt["value"], stt["unit"]) == (5, 5, None, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [(("sessions", "--since", "soon"), "'soon' is no time: expected a length such as 30m, 24h or 7d"),
+     (("sessions", "--limit", "0"), "0 is not in the range x>=1"),
+     (("stats", "--by", "stage,colour"), "'colour' is no group: expected some of stage, provider, model,"),
+     (("show",), "Missing argument 'SESSION'")],
+)  # fmt: skip
+def test_wrong_use_says_what_was_expected(run: Run, arguments: tuple[str, ...], sentence: str) -> None:
+    ran = run(*arguments)
+    assert (ran.status, ran.out) == (2, "")
+    assert sentence in ran.err
+
+
+@pytest.mark.parametrize("arguments", [("sessions",), ("show", "last"), ("stats",)])
+def test_store_that_is_not_there_is_told_and_not_made(run: Run, path: Path, arguments: tuple[str, ...]) -> None:
+    ran = run(*arguments)
+    assert (ran.status, ran.out) == (1, "")
+    assert ran.err.startswith(f"voicelog-sink: no calls are stored yet: the file {path} does not exist; it is made by")
+    assert not path.exists()
