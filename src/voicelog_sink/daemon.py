@@ -34,7 +34,6 @@ CHECK_EVERY_S = 1.0
 PING_AFTER_S = 10.0
 ADOPT_EVERY_S = 60.0
 DERIVE_AGAIN_S = 5.0
-START_RETRY_S = 0.5
 
 T = TypeVar("T")
 
@@ -62,7 +61,7 @@ class Daemon:
         """
         timeout_ms = self.settings.start_timeout_ms
         TopicAdmin(self.settings).wait_for_topics(timeout_ms)
-        self._open_store(timeout_ms)
+        wait_for(self.store, self.settings.store, timeout_ms, ready=self._prepare_store)
         self.status.dead_letters_up = True
         self._set_store_up(True)
         self.consumer.subscribe()
@@ -111,7 +110,7 @@ class Daemon:
 
     def stop(self) -> None:
         """Ask the loop to end after its batch; a batch that can't be stored is given up after 20 seconds."""
-        self._stop_at_s = time.monotonic()
+        self._stop_at_s = self._stop_at_s or time.monotonic()
         self.status.stopping = True
 
     def is_stopping(self) -> bool:
@@ -124,21 +123,10 @@ class Daemon:
         self.letters.close()
         self.store.close()
 
-    def _open_store(self, timeout_ms: int) -> None:
-        end_s = time.monotonic() + timeout_ms / 1000
-        wait_for(self.store, self.settings.store, timeout_ms)
+    def _prepare_store(self) -> None:
         if urlsplit(self.settings.store).scheme == "sqlite":
             self.store.init()
-        self._wait_for_schema(end_s)
-
-    def _wait_for_schema(self, end_s: float) -> None:
-        while True:
-            try:
-                return self._probe()
-            except (StoreMisconfigured, StoreUnavailable):
-                if time.monotonic() + START_RETRY_S > end_s:
-                    raise
-            time.sleep(START_RETRY_S)
+        self._probe()
 
     def _probe(self) -> None:
         """Read from every table, so that a missing one is told at start and not with the first event."""

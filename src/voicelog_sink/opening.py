@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from voicelog.errors import ConfigError
 from voicelog.settings import Settings
 from voicelog_sink.stores import make_store
-from voicelog_sink.stores.base import Store, StoreMisconfigured, StoreUnavailable
+from voicelog_sink.stores.base import Store, StoreError, StoreMisconfigured, StoreUnavailable
 
 RETRY_S = 0.5
 
@@ -22,16 +22,17 @@ def store_of(settings: Settings) -> Store:
         raise ConfigError(str(exc)) from exc
 
 
-def wait_for(store: Store, url: str, timeout_ms: int) -> None:
-    """Open the store, trying again for `timeout_ms`; raises StoreUnavailable, or StoreMisconfigured at once."""
+def wait_for(store: Store, url: str, timeout_ms: int, ready: Callable[[], None] = lambda: None) -> None:
+    """Open the store and see that it is `ready`, trying again for `timeout_ms`.
+
+    Raises StoreUnavailable, StoreMisconfigured at once when it can't be opened, and at last what `ready` raises.
+    """
     end_s = time.monotonic() + timeout_ms / 1000
-    while True:
-        try:
-            return store.open(max(int((end_s - time.monotonic()) * 1000), 1))
-        except StoreUnavailable as exc:
-            if time.monotonic() + RETRY_S > end_s:
-                raise StoreUnavailable(unreachable(url, timeout_ms, exc)) from exc
-        time.sleep(RETRY_S)
+    try:
+        _patiently(lambda: store.open(max(int((end_s - time.monotonic()) * 1000), 1)), StoreUnavailable, end_s)
+        _patiently(ready, StoreError, end_s)
+    except StoreUnavailable as exc:
+        raise StoreUnavailable(unreachable(url, timeout_ms, exc)) from exc
 
 
 @contextmanager
@@ -51,3 +52,13 @@ def unreachable(url: str, timeout_ms: int, exc: Exception) -> str:
         f"no store answers at {url} (waited {timeout_ms / 1000:g} s; {exc}): start it, set VOICELOG_STORE or "
         "--store to where it is, or wait for longer with --start-timeout-ms"
     )
+
+
+def _patiently(action: Callable[[], None], failure: type[StoreError], end_s: float) -> None:
+    while True:
+        try:
+            return action()
+        except failure:
+            if (left_s := end_s - time.monotonic()) <= 0:
+                raise
+        time.sleep(min(RETRY_S, left_s))

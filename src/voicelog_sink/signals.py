@@ -12,19 +12,21 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @contextmanager
-def stop_on_signals(stop: Callable[[], None], force: Callable[[], None] = lambda: None) -> Iterator[None]:
+def stop_on_signals(stop: Callable[[], None], force: Callable[[], None] | None = None) -> Iterator[None]:
     """Call `stop` for the first signal inside the block; only the main thread may enter it.
 
-    A second signal calls `force` and then has its default effect. SIGHUP stays ignored where it is (nohup).
+    A second signal has its default effect: at once, or after `force` where that is given, which has to wait for the
+    call that the main thread is in. SIGHUP stays ignored where it is (nohup).
     """
 
     def first(_number: int, _frame: FrameType | None) -> None:
         for number in before:
-            signal.signal(number, second)
+            signal.signal(number, second if force else signal.SIG_DFL)
         stop()
 
     def second(number: int, _frame: FrameType | None) -> None:
-        force()
+        if force:
+            force()
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 

@@ -95,9 +95,9 @@ class TopicAdmin:
             try:
                 self.names(min(ASK_TIMEOUT_S, max(RETRY_S, end_s - time.monotonic())))
             except BrokerUnavailable as exc:
-                if time.monotonic() + RETRY_S > end_s:
+                if (left_s := end_s - time.monotonic()) <= 0:
                     raise BrokerUnavailable(unreachable(self._settings.brokers, timeout_ms, str(exc))) from exc
-                time.sleep(RETRY_S)
+                time.sleep(min(RETRY_S, left_s))
             else:
                 return
 
@@ -106,13 +106,13 @@ class TopicAdmin:
         end_s = time.monotonic() + timeout_ms / 1000
         self.wait(timeout_ms)
         while missing := self.missing():
-            if time.monotonic() + RETRY_S > end_s:
+            if (left_s := end_s - time.monotonic()) <= 0:
                 message = (
                     f"broker {self._settings.brokers} has no topic {', '.join(missing)} "
                     f"(waited {_seconds(timeout_ms)}): make them with `{INIT}`, or set VOICELOG_TOPIC_PREFIX to theirs"
                 )
                 raise TopicsMissing(message)
-            time.sleep(RETRY_S)
+            time.sleep(min(RETRY_S, left_s))
 
     def missing(self) -> list[str]:
         """Return the names of the topics that do not exist."""

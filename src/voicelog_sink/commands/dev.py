@@ -61,7 +61,7 @@ def command(settings: Settings, command_line: tuple[str, ...]) -> int:
 def work(daemon: Daemon, command_line: tuple[str, ...], address: str) -> int:
     """Store what arrives until the command ends or a signal comes, and then the rest; return the exit status."""
     child = Child(command_line, {"VOICELOG_BROKERS": address}) if command_line else None
-    with stop_on_signals(daemon.stop, force=child.kill if child else lambda: None):
+    with stop_on_signals(daemon.stop, force=child.kill if child else None):
         try:
             daemon.run(until=child.has_ended if child else lambda: False)
         finally:
