@@ -53,14 +53,14 @@ def command(settings: Settings, command_line: tuple[str, ...]) -> int:
             daemon.deriver.adopt(int(time.time() * 1000), everything=True)
             tell(f"broker at {broker.address} (VOICELOG_BROKERS={broker.address}), store {settings.store}")
             tell(f"metrics at {url}/metrics" if url else "no HTTP")
-            return work(daemon, command_line, broker.address)
+            return work(daemon, command_line)
         finally:
             daemon.close()
 
 
-def work(daemon: Daemon, command_line: tuple[str, ...], address: str) -> int:
+def work(daemon: Daemon, command_line: tuple[str, ...]) -> int:
     """Store what arrives until the command ends or a signal comes, and then the rest; return the exit status."""
-    child = Child(command_line, {"VOICELOG_BROKERS": address}) if command_line else None
+    child = Child(command_line, for_command(daemon.settings)) if command_line else None
     with stop_on_signals(daemon.stop, force=child.kill if child else None):
         try:
             daemon.run(until=child.has_ended if child else lambda: False)
@@ -71,6 +71,15 @@ def work(daemon: Daemon, command_line: tuple[str, ...], address: str) -> int:
         daemon.drain()
     tell(outcome(daemon.metrics))
     return child.status() if child else 0
+
+
+def for_command(settings: Settings) -> dict[str, str]:
+    """Return what COMMAND's environment needs to reach the embedded broker."""
+    return {
+        "VOICELOG_BROKERS": settings.brokers,
+        "VOICELOG_TOPIC_PREFIX": settings.topic_prefix,
+        "VOICELOG_SECURITY_PROTOCOL": settings.security_protocol,
+    }
 
 
 def outcome(metrics: Metrics) -> str:
