@@ -113,7 +113,7 @@ class Turn:
         if self._number is not None:
             self._forget()
         self._number = session.count_turn()
-        self.id = self._given_id or f"{session.stream.stream_id[:6]}-{self._number}"
+        self.id = self._given_id or f"{session.stream.stream_id[:8]}-{self._number}"
         self._start_ns = client.clock.now_ns()
         self._client = client
         session.turn_opened(self)

@@ -94,5 +94,3 @@ def test_shard_of_a_known_key_never_changes() -> None:
     keys = ("call-123", "~front-desk/h1", "", "é")
     assert [shard_of(key) for key in keys] == [zlib.crc32(k.encode()) % 16 for k in keys]
     assert (shard_of("call-123"), shard_of("")) == (14, 0)
-
-

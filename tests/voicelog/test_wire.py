@@ -114,7 +114,9 @@ def test_minor_versions_of_a_known_major_are_read(version: Any) -> None:
     assert decode(json.dumps({**METRIC, "v": version}).encode()).event_id == "a1-7"
 
 
-@pytest.mark.parametrize("value", ["\ud800", object(), 10**5000, {(1, 2): 3}], ids=["surrogate", "object", "int", "key"])
+@pytest.mark.parametrize(
+    "value", ["\ud800", object(), 10**5000, {(1, 2): 3}], ids=["surrogate", "object", "int", "key"]
+)
 def test_what_json_can_not_say_is_an_encode_error(value: Any) -> None:
     with pytest.raises(EncodeError, match="can't be written as JSON"):
         encode(SttResult(**WHO, attributes={"x": value}))
