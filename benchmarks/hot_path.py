@@ -1,0 +1,183 @@
+"""What one stage costs the caller, beside its peers: `make bench`.
+
+Each contender runs in a process of its own, in turns, several rounds; a figure is the median of the rounds. Stages come in
+bursts at a fixed rate, so that background threads work meanwhile, as they do in a bot. CPU is the whole process's, from
+the first stage to the end of the flush. Ratios decide; absolute times say only how fast this machine was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from contenders import CONTENDERS
+from servers import servers
+
+BURST = 20
+WARM_UP = 500
+LIMITS = (
+    ("p50_us", "p50", "opentelemetry", 8),
+    ("p999_us", "p99.9", "opentelemetry", 10),
+    ("cpu_us", "CPU", "opentelemetry", 12),
+)
+"""Figure, its name, the contender beside which it is held, and how many times less voicelog shall take."""
+
+
+def percentile(ordered: list[int], share: float) -> float:
+    """Return a percentile in microseconds from ordered nanoseconds."""
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] / 1000
+
+
+def measure(name: str, kafka: str, http: str, count: int, rate: int) -> dict[str, float]:
+    """Run one contender in this process; returns its figures."""
+    operation, flush = CONTENDERS[name](kafka, http)
+    for _ in range(WARM_UP):
+        operation()
+    flush()
+    gc.collect()
+    taken = [0] * count
+    clock = time.perf_counter_ns
+    cpu, rss = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    begin_s = time.perf_counter()
+    for first in range(0, count, BURST):
+        for index in range(first, min(first + BURST, count)):
+            start = clock()
+            operation()
+            taken[index] = clock() - start
+        ahead_s = begin_s + (first + BURST) / rate - time.perf_counter()
+        if ahead_s > 0:
+            time.sleep(ahead_s)
+    flush()
+    taken.sort()
+    return {
+        "p50_us": percentile(taken, 0.5),
+        "p99_us": percentile(taken, 0.99),
+        "p999_us": percentile(taken, 0.999),
+        "cpu_us": (time.process_time() - cpu) / count * 1e6,
+        "grown_mb": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - rss) / 1024,
+    }
+
+
+def streaming(kafka: str, http: str, count: int, rate: int) -> dict[str, float]:
+    """Measure what decorating an async generator adds to an item, nanoseconds."""
+    import voicelog
+
+    CONTENDERS["voicelog"](kafka, http)
+
+    async def bare(items: int) -> Any:
+        for item in range(items):
+            yield item
+
+    async def consume(stream: Any) -> int:
+        start = time.perf_counter_ns()
+        async for _ in stream:
+            pass
+        return time.perf_counter_ns() - start
+
+    async def main() -> float:
+        decorated = voicelog.stage("llm")(bare)
+        rounds = []
+        for _ in range(20):
+            plain, timed = await consume(bare(count)), await consume(decorated(count))
+            rounds.append((timed - plain) / count)
+        return statistics.median(rounds)
+
+    return {"item_ns": asyncio.run(main())}
+
+
+def memory(kafka: str, http: str, count: int, rate: int) -> dict[str, float]:
+    """Measure how much the process grew by between the 100,000th event and the last one, MB."""
+    operation, flush = CONTENDERS["voicelog"](kafka, http)
+    early = 0
+    for index in range(count):
+        operation()
+        if index % 10_000 == 9_999:
+            flush()
+        if index == min(100_000, count // 2):
+            early = _rss_kb()
+    flush()
+    return {"grown_mb": (_rss_kb() - early) / 1024}
+
+
+def _rss_kb() -> int:
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1])
+    return 0
+
+
+PARTS = {"streaming": streaming, "memory": memory}
+
+
+def in_own_process(name: str, kafka: str, http: str, count: int, rate: int) -> dict[str, float]:
+    """Run one measurement in a fresh process."""
+    command = [sys.executable, __file__, "--run", name, "--kafka", kafka, "--http", http, "-n", str(count), "--rate", str(rate)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    if done.returncode != 0:
+        sys.exit(f"{name}: {done.stderr[-2000:]}")
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def compare(kafka: str, http: str, args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Run every contender in turns; returns the median of each figure."""
+    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
+    for number in range(args.rounds):
+        for name, found in rounds.items():
+            print(f"\r\033[Kround {number + 1} of {args.rounds}: {name}", end="", file=sys.stderr, flush=True)
+            found.append(in_own_process(name, kafka, http, args.n, args.rate))
+    print("\r\033[K", end="", file=sys.stderr)
+    return {name: {key: statistics.median(f[key] for f in found) for key in found[0]} for name, found in rounds.items()}
+
+
+def show(figures: dict[str, dict[str, float]]) -> None:
+    """Print the table and the ratios."""
+    print(f"{'one stage with four fields':28}{'p50 us':>9}{'p99 us':>9}{'p99.9 us':>10}{'CPU us':>9}{'grown MB':>10}   times voicelog's p50, p99.9, CPU")
+    ours = figures["voicelog"]
+    for name, row in figures.items():
+        ratios = "  ".join(f"{row[key] / ours[key]:6.1f}" for key in ("p50_us", "p999_us", "cpu_us"))
+        print(
+            f"{name:28}{row['p50_us']:9.2f}{row['p99_us']:9.1f}{row['p999_us']:10.1f}{row['cpu_us']:9.1f}"
+            f"{row['grown_mb']:10.1f}   {ratios}"
+        )
+    print()
+    for key, name, peer, wanted in LIMITS:
+        ratio = figures[peer][key] / ours[key]
+        print(f"{name}: 1/{ratio:.1f} of {peer}'s; at least 1/{wanted} wanted: {'held' if ratio >= wanted else 'NOT held'}")
+
+
+def main() -> None:
+    """Measure everything, or one part in this process."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-n", type=int, default=20_000, help="stages a run")
+    parser.add_argument("--rate", type=int, default=4_000, help="stages a second")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--events", type=int, default=1_000_000, help="events for the memory's part")
+    parser.add_argument("--run", help=argparse.SUPPRESS)
+    parser.add_argument("--kafka", help=argparse.SUPPRESS)
+    parser.add_argument("--http", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.run:
+        part = PARTS.get(args.run)
+        found = part(args.kafka, args.http, args.n, args.rate) if part else measure(args.run, args.kafka, args.http, args.n, args.rate)
+        print(json.dumps(found))
+        return
+    with servers() as (kafka, http):
+        show(compare(kafka, http, args))
+        item_ns = in_own_process("streaming", kafka, http, 10_000, args.rate)["item_ns"]
+        print(f"streaming: {item_ns:.0f} ns an item of a decorated async generator, beside the undecorated one")
+        grown = in_own_process("memory", kafka, http, args.events, args.rate)["grown_mb"]
+        print(f"memory: {grown:+.1f} MB from the 100,000th to the {args.events:,}th event")
+
+
+if __name__ == "__main__":
+    main()
