@@ -21,10 +21,14 @@ from voicelog_sink.tables import DERIVED_PENDING, VOICE_INTERACTIONS
 from voicelog_sink.work import ADOPT_AFTER_MS, BUCKETS, IDLE_MS, Job, Work, owner_of
 
 CHUNK_SESSIONS = 32
-"""Calls that are read, written and released together."""
+CHUNK_ROWS = 2_000
+"""Calls that are read, written and released together, and their rows."""
 
-BUDGET_MS = 200
+BUDGET_MS = 50
 """How long run_due goes on before it lets its caller do something else."""
+
+SHARE = 0.25
+"""The part of the time that run_due takes at most: with more to do, summaries come later and events are not held up."""
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +49,7 @@ class Deriver:
         self._sink_id = sink_id
         self._work = Work(sink_id, max_sessions)
         self._clock = clock
+        self._rested_at_s = -math.inf
         self.recomputed_total = 0
         self.failed_total = 0
 
@@ -62,11 +67,18 @@ class Deriver:
         return [Row(DERIVED_PENDING.name, values) for values in self._work.note(events, now_ms)]
 
     def run_due(self, now_ms: int, budget_ms: float = BUDGET_MS) -> int:
-        """Recompute calls that are due, for about `budget_ms`; return how many.
+        """Recompute calls that are due, for about `budget_ms`; return how many: none while it rests from the last time.
 
         Blocks while the store works. Raises StoreError as the store does: what was not done stays due a little later.
         """
-        return self._run_until(now_ms, budget_ms, IDLE_MS)
+        start_s = self._clock()
+        if start_s < self._rested_at_s:
+            return 0
+        try:
+            return self._run_until(now_ms, budget_ms, IDLE_MS)
+        finally:
+            end_s = self._clock()
+            self._rested_at_s = end_s + (end_s - start_s) * (1 / SHARE - 1)
 
     def run_all(self, now_ms: int | None = None, budget_ms: float = math.inf) -> int:
         """Recompute every call in memory that changed, due or not, and let go of the others; return how many changed.
@@ -92,15 +104,17 @@ class Deriver:
     def _run_until(self, now_ms: int, budget_ms: float, idle_ms: int) -> int:
         end = self._clock() + budget_ms / 1000
         done = 0
-        while self._clock() < end and (jobs := self._work.take(now_ms, CHUNK_SESSIONS)):
+        while self._clock() < end and (jobs := self._work.take(now_ms, CHUNK_SESSIONS, CHUNK_ROWS)):
             done += self._run(jobs, now_ms, idle_ms)
         return done
 
     def _run(self, jobs: Sequence[Job], now_ms: int, idle_ms: int) -> int:
         try:
             changed = [job for job in jobs if job.changed]
+            start_s = self._clock()
             for job, summary in zip(changed, self._recompute(changed), strict=True):
-                job.summary = summary
+                end_s = self._clock()
+                job.summary, job.cost_ms, start_s = summary, (end_s - start_s) * 1000, end_s
             self._write(changed)
             released = self._work.settle(jobs, now_ms, idle_ms)
         except BaseException:

@@ -25,6 +25,11 @@ AFTER_END_MS = 3_000
 AFTER_EVENT_MS = 45_000
 """From the first event after a recompute to the next one: within the promised minute."""
 
+COST_SHARE = 100
+"""A call is recomputed so rarely that it takes at most one part in so many of the time: only for calls of tens of
+thousands of events this is longer than the minute.
+"""
+
 IDLE_MS = 120_000
 """A call without an end is let go of after so long without an event."""
 
@@ -51,7 +56,10 @@ def owner_of(row: Values) -> str:
 
 @attrs.define
 class _Entry:
-    """One call. `unread` is the highest seq of each stream that no recompute has been asked to read yet."""
+    """One call. `unread` is the highest seq of each stream that no recompute has been asked to read yet.
+
+    `size` is about how many rows it has, `cost_ms` what the last recompute took.
+    """
 
     session_id: str
     due_ms: int
@@ -61,6 +69,8 @@ class _Entry:
     unread: dict[str, int] = attrs.Factory(dict)
     tries: int = 0
     last_event_ms: int = 0
+    size: int = 0
+    cost_ms: float = 0.0
 
 
 @attrs.define
@@ -72,7 +82,9 @@ class Job:
     rows: list[Values]
     expected: dict[str, int]
     seen: dict[str, int] = attrs.Factory(dict)
+    size: int = 0
     summary: Summary | None = None
+    cost_ms: float = 0.0
     failed: bool = False
 
     def reading(self, events: Iterable[Event]) -> Iterator[Event]:
@@ -143,7 +155,9 @@ class Work:
     def _note(self, entry: _Entry, event: Event, now_ms: int) -> None:
         entry.unread[event.stream_id] = max(event.seq, entry.unread.get(event.stream_id, -1))
         entry.last_event_ms = now_ms
-        due_ms = now_ms + (AFTER_END_MS if isinstance(event, SessionEnded) else AFTER_EVENT_MS)
+        entry.size += 1
+        wait_ms = AFTER_END_MS if isinstance(event, SessionEnded) else AFTER_EVENT_MS
+        due_ms = now_ms + max(wait_ms, round(entry.cost_ms * COST_SHARE))
         if not entry.changed or due_ms < entry.due_ms:
             entry.changed = True
             self._schedule(entry, due_ms)
@@ -152,19 +166,24 @@ class Work:
         entry.due_ms = due_ms
         heapq.heappush(self._heap, (due_ms, entry.session_id))
 
-    def take(self, now_ms: int, limit: int) -> list[Job]:
-        """Return up to `limit` calls that are due; each must be given to `settle` or `put_back`."""
+    def take(self, now_ms: int, limit: int, max_rows: int) -> list[Job]:
+        """Return up to `limit` calls that are due and have about `max_rows` rows together, at least one.
+
+        Each must be given to `settle` or `put_back`.
+        """
         jobs: list[Job] = []
+        rows = 0
         with self._lock:
-            while self._heap and len(jobs) < limit and self._heap[0][0] <= now_ms:
+            while self._heap and self._heap[0][0] <= now_ms and len(jobs) < limit and rows < max_rows:
                 due_ms, session_id = heapq.heappop(self._heap)
                 entry = self._entries.get(session_id)
                 if entry and entry.due_ms == due_ms and not entry.taken:
                     jobs.append(self._job(entry))
+                    rows += entry.size
         return jobs
 
     def _job(self, entry: _Entry) -> Job:
-        job = Job(entry.session_id, entry.changed, list(entry.rows), entry.unread)
+        job = Job(entry.session_id, entry.changed, list(entry.rows), entry.unread, size=entry.size)
         entry.taken, entry.changed, entry.unread = True, False, {}
         return job
 
@@ -179,6 +198,9 @@ class Work:
     def _settle(self, job: Job, now_ms: int, idle_ms: int) -> list[Values]:
         entry = self._entries[job.session_id]
         entry.taken = False
+        if job.summary:
+            entry.size += job.summary.rows_read - job.size
+            entry.cost_ms = job.cost_ms
         if job.failed:
             del self._entries[job.session_id]
             return []

@@ -29,6 +29,11 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
     store.close()
 
 
+def deriver_of(store: Store, sink_id: str = "sink-1", **settings: Any) -> Deriver:
+    """Return a deriver for which work takes no time, so that it never rests."""
+    return Deriver(store, sink_id, clock=lambda: 0.0, **settings)
+
+
 def take_in(store: Store, deriver: Deriver, events: list[Event], now_ms: int = NOW) -> None:
     """Do with a batch what the daemon does."""
     assert store.write([*(row for event in events for row in rows_of(event)), *deriver.pending(events, now_ms)]) == []
@@ -49,7 +54,7 @@ def derived_rows(store: Store, events: list[Event]) -> tuple[list[Values], list[
 
 
 def test_ended_call_is_summarised_seconds_later_and_nothing_stays_pending(store: Store) -> None:
-    deriver, events = Deriver(store, "sink-1"), realistic_call().events
+    deriver, events = deriver_of(store), realistic_call().events
     take_in(store, deriver, events)
     assert deriver.run_due(NOW + AFTER_END_MS - 1) == 0
     assert [row["key"] for row in pending_rows(store)] == ["call-1"]
@@ -61,7 +66,7 @@ def test_ended_call_is_summarised_seconds_later_and_nothing_stays_pending(store:
 
 
 def test_call_that_goes_on_is_summarised_within_a_minute_and_stays_pending(store: Store) -> None:
-    deriver, events = Deriver(store, "sink-1"), realistic_call().events
+    deriver, events = deriver_of(store), realistic_call().events
     take_in(store, deriver, events[:5])
     assert deriver.run_due(NOW + 60_000) == 1
     found, expected = derived_rows(store, events[:5])
@@ -72,7 +77,7 @@ def test_call_that_goes_on_is_summarised_within_a_minute_and_stays_pending(store
 
 
 def test_late_event_of_an_ended_call_is_taken_into_its_summary(store: Store) -> None:
-    deriver, events = Deriver(store, "sink-1"), realistic_call().events
+    deriver, events = deriver_of(store), realistic_call().events
     take_in(store, deriver, events[:3] + events[4:])
     deriver.run_due(NOW + AFTER_END_MS)
     take_in(store, deriver, [events[3]], NOW + 600_000)
@@ -82,7 +87,7 @@ def test_late_event_of_an_ended_call_is_taken_into_its_summary(store: Store) -> 
 
 
 def test_many_calls_are_summarised_each_from_its_own_rows(store: Store) -> None:
-    deriver = Deriver(store, "sink-1")
+    deriver = deriver_of(store)
     calls = [realistic_call(f"call-{number}", seed=number, turns=1 + number % 3) for number in range(80)]
     take_in(store, deriver, [event for call in calls for event in call.events])
     assert deriver.run_all(NOW) == 80
@@ -95,11 +100,11 @@ def test_many_calls_are_summarised_each_from_its_own_rows(store: Store) -> None:
 
 
 def test_events_without_a_session_are_nobodys_work(store: Store) -> None:
-    assert Deriver(store, "sink-1").pending([health()], NOW) == []
+    assert deriver_of(store).pending([health()], NOW) == []
 
 
 def test_call_without_rows_gets_no_summary(store: Store) -> None:
-    deriver, events = Deriver(store, "sink-1"), realistic_call().events
+    deriver, events = deriver_of(store), realistic_call().events
     store.write(deriver.pending(events, NOW))
     deriver.run_all(NOW)
     assert list(store.select("session_summaries", [{"session_id": "call-1"}])) == []
@@ -122,7 +127,7 @@ def test_event_stored_while_its_call_is_recomputed_leaves_it_pending(tmp_path: P
     plain = sqlite_store(tmp_path / "calls.db")
     store = Interrupting(_settings(tmp_path), lambda: NOW)
     store.open(1000)
-    deriver, events = Deriver(store, "sink-1"), realistic_call().events
+    deriver, events = deriver_of(store), realistic_call().events
     take_in(store, deriver, events[:3] + events[4:])
     store.during = lambda: take_in(plain, deriver, [events[3]])
     assert deriver.run_due(NOW + AFTER_END_MS) == 1
@@ -140,7 +145,7 @@ def _settings(tmp_path: Path) -> Any:
 
 
 def test_store_that_is_away_loses_no_work(store: SqliteStore) -> None:
-    deriver, events = Deriver(store, "sink-1"), realistic_call().events
+    deriver, events = deriver_of(store), realistic_call().events
     take_in(store, deriver, events)
     store.close()
     with pytest.raises(StoreUnavailable):
@@ -152,8 +157,8 @@ def test_store_that_is_away_loses_no_work(store: SqliteStore) -> None:
 
 def test_work_of_a_dead_sink_is_adopted_after_some_minutes(store: Store) -> None:
     events = realistic_call().events
-    take_in(store, Deriver(store, "sink-1"), events)
-    other = Deriver(store, "sink-2")
+    take_in(store, deriver_of(store), events)
+    other = deriver_of(store, "sink-2")
     assert other.adopt(NOW + ADOPT_AFTER_MS - 1) == 0
     assert other.adopt(NOW + ADOPT_AFTER_MS) == 1
     assert other.adopt(NOW + ADOPT_AFTER_MS) == 0
@@ -164,20 +169,20 @@ def test_work_of_a_dead_sink_is_adopted_after_some_minutes(store: Store) -> None
 
 
 def test_everything_is_adopted_at_once_when_asked(store: Store) -> None:
-    take_in(store, Deriver(store, "sink-1"), realistic_call().events)
-    other = Deriver(store, "sink-2")
+    take_in(store, deriver_of(store), realistic_call().events)
+    other = deriver_of(store, "sink-2")
     assert other.adopt(NOW, everything=True) == 1
     assert other.run_due(NOW) == 1
     assert pending_rows(store) == []
 
 
 def test_own_work_from_before_a_restart_is_adopted_at_once(store: Store) -> None:
-    take_in(store, Deriver(store, "sink-1"), realistic_call().events)
-    assert Deriver(store, "sink-1").adopt(NOW) == 1
+    take_in(store, deriver_of(store), realistic_call().events)
+    assert deriver_of(store).adopt(NOW) == 1
 
 
 def test_calls_above_the_limit_are_done_later(store: Store) -> None:
-    deriver = Deriver(store, "sink-1", max_sessions=2)
+    deriver = deriver_of(store, max_sessions=2)
     calls = [realistic_call(f"call-{number}", turns=1) for number in range(5)]
     take_in(store, deriver, [event for call in calls for event in call.events])
     done = 0
@@ -192,7 +197,7 @@ def test_calls_above_the_limit_are_done_later(store: Store) -> None:
 def test_call_that_can_not_be_computed_holds_up_no_other_and_is_told_once(
     store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    deriver = Deriver(store, "sink-1")
+    deriver = deriver_of(store)
     for name in ("call-1", "call-2", "call-3", "call-4"):
         take_in(store, deriver, realistic_call(name, turns=1).events)
     with sqlite3.connect(tmp_path / "calls.db") as db:
@@ -219,3 +224,18 @@ def test_work_ends_when_its_time_is_over(store: Store) -> None:
     take_in(store, deriver, [call.ended(0) for call in calls])
     assert deriver.run_due(NOW + AFTER_END_MS, budget_ms=200) == 32
     assert deriver.run_all(NOW + AFTER_END_MS) == 68
+
+
+def test_work_takes_at_most_a_quarter_of_the_time(tmp_path: Path) -> None:
+    sqlite_store(tmp_path / "calls.db").close()
+    store, now_s = Interrupting(_settings(tmp_path), lambda: NOW), [0.0]
+    store.open(1000)
+    deriver = Deriver(store, "sink-1", clock=lambda: now_s[0])
+    store.during = lambda: now_s.__setitem__(0, 0.1)
+    take_in(store, deriver, [CallBuilder("call-1").ended(0)])
+    assert deriver.run_due(NOW + AFTER_END_MS) == 1
+    take_in(store, deriver, [CallBuilder("call-2").ended(0)])
+    for at_s, done in ((0.1, 0), (0.39, 0), (0.41, 1)):
+        now_s[0] = at_s
+        assert deriver.run_due(NOW + AFTER_END_MS) == done
+    store.close()

@@ -68,16 +68,16 @@ def test_event_is_due_within_a_minute_and_an_end_within_seconds() -> None:
     work = Work("sink-1", 10)
     work.note(one_event(), NOW)
     work.note(one_event(), NOW + 40_000)
-    assert work.take(NOW + AFTER_EVENT_MS - 1, 9) == []
+    assert work.take(NOW + AFTER_EVENT_MS - 1, 9, 999) == []
     work.note(whole_call(), NOW + 41_000)
-    assert work.take(NOW + 41_000 + AFTER_END_MS - 1, 9) == []
-    assert [job.session_id for job in work.take(NOW + 41_000 + AFTER_END_MS, 9)] == ["call-1"]
+    assert work.take(NOW + 41_000 + AFTER_END_MS - 1, 9, 999) == []
+    assert [job.session_id for job in work.take(NOW + 41_000 + AFTER_END_MS, 9, 999)] == ["call-1"]
 
 
 def test_row_goes_when_an_ended_call_was_read_to_its_end() -> None:
     work, events = Work("sink-1", 10), whole_call()
     (row,) = work.note(events, NOW)
-    jobs = work.take(NOW + AFTER_END_MS, 9)
+    jobs = work.take(NOW + AFTER_END_MS, 9, 999)
     assert work.settle([read(job, events) for job in jobs], NOW + AFTER_END_MS) == [key_of(row)]
     assert len(work) == 0
 
@@ -85,10 +85,10 @@ def test_row_goes_when_an_ended_call_was_read_to_its_end() -> None:
 def test_row_of_a_call_without_an_end_goes_after_it_was_idle() -> None:
     work, events = Work("sink-1", 10), one_event()
     (row,) = work.note(events, NOW)
-    (job,) = work.take(NOW + AFTER_EVENT_MS, 9)
+    (job,) = work.take(NOW + AFTER_EVENT_MS, 9, 999)
     assert work.settle([read(job, events)], NOW + AFTER_EVENT_MS) == []
-    assert work.take(NOW + IDLE_MS - 1, 9) == []
-    (job,) = work.take(NOW + IDLE_MS, 9)
+    assert work.take(NOW + IDLE_MS - 1, 9, 999) == []
+    (job,) = work.take(NOW + IDLE_MS, 9, 999)
     assert not job.changed
     assert work.settle([job], NOW + IDLE_MS) == [key_of(row)]
 
@@ -96,30 +96,30 @@ def test_row_of_a_call_without_an_end_goes_after_it_was_idle() -> None:
 def test_event_that_arrives_while_its_call_is_recomputed_leaves_it_pending() -> None:
     work, events = Work("sink-1", 10), whole_call()
     work.note(events, NOW)
-    (job,) = work.take(NOW + AFTER_END_MS, 9)
+    (job,) = work.take(NOW + AFTER_END_MS, 9, 999)
     read(job, events)
     work.note(one_event(), NOW + AFTER_END_MS)
     assert work.settle([job], NOW + AFTER_END_MS) == []
-    assert [job.session_id for job in work.take(NOW + AFTER_END_MS + AFTER_EVENT_MS, 9)] == ["call-1"]
+    assert [job.session_id for job in work.take(NOW + AFTER_END_MS + AFTER_EVENT_MS, 9, 999)] == ["call-1"]
 
 
 def test_call_whose_announced_events_can_not_be_read_yet_stays_pending_for_a_while() -> None:
     work, events, now = Work("sink-1", 10), whole_call(), NOW + AFTER_END_MS
     (row,) = work.note(events, NOW)
     for wait_ms in (5_000, 20_000, 60_000):
-        (job,) = work.take(now, 9)
+        (job,) = work.take(now, 9, 999)
         assert work.settle([read(job, events[:1])], now) == []
         now += wait_ms
-    (job,) = work.take(now, 9)
+    (job,) = work.take(now, 9, 999)
     assert work.settle([read(job, events[:1])], now + IDLE_MS) == [key_of(row)]
 
 
 def test_work_that_failed_with_the_store_is_due_again() -> None:
     work, events = Work("sink-1", 10), whole_call()
     work.note(events, NOW)
-    work.put_back(work.take(NOW + AFTER_END_MS, 9), NOW + AFTER_END_MS)
-    assert work.take(NOW + AFTER_END_MS + 999, 9) == []
-    (job,) = work.take(NOW + AFTER_END_MS + 1000, 9)
+    work.put_back(work.take(NOW + AFTER_END_MS, 9, 999), NOW + AFTER_END_MS)
+    assert work.take(NOW + AFTER_END_MS + 999, 9, 999) == []
+    (job,) = work.take(NOW + AFTER_END_MS + 1000, 9, 999)
     assert job.changed
     assert job.expected == {events[0].stream_id: 2}
 
@@ -130,6 +130,23 @@ def test_call_above_the_limit_is_announced_but_not_remembered() -> None:
     assert [row["key"] for row in rows] == ["call-0", "call-1", "call-2"]
     assert len(work) == 2
     assert not work.adopt(rows[2], NOW)
+
+
+def test_calls_are_taken_together_up_to_a_number_of_rows() -> None:
+    work = Work("sink-1", 10)
+    work.note([event for name in "abcd" for event in one_event(name) * 4], NOW)
+    assert [len(work.take(NOW + AFTER_EVENT_MS, 9, max_rows)) for max_rows in (5, 1, 999)] == [2, 1, 1]
+
+
+def test_call_that_is_dear_to_recompute_is_recomputed_more_rarely() -> None:
+    work, events = Work("sink-1", 10), one_event()
+    work.note(events, NOW)
+    (job,) = work.take(NOW + AFTER_EVENT_MS, 9, 999)
+    job.cost_ms = 1800.0
+    work.settle([read(job, events)], NOW + AFTER_EVENT_MS)
+    work.note(events, NOW + AFTER_EVENT_MS)
+    assert work.take(NOW + AFTER_EVENT_MS + 179_999, 9, 999) == []
+    assert len(work.take(NOW + AFTER_EVENT_MS + 180_000, 9, 999)) == 1
 
 
 class Simulation:
@@ -154,7 +171,7 @@ class Simulation:
 
     def begin(self) -> None:
         if not self.jobs:
-            self.jobs = [read(job, self.stored[job.session_id]) for job in self.work.take(self.now, 2)]
+            self.jobs = [read(job, self.stored[job.session_id]) for job in self.work.take(self.now, 2, 999)]
 
     def finish(self) -> None:
         for job in self.jobs:
