@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import typing
 from pathlib import Path
 
@@ -146,16 +147,44 @@ def tables_page() -> str:
     return "\n".join(text)
 
 
+def option_rows(command: click.Command) -> Rows:
+    """Return a row an argument or option of a command; settings have a page of their own."""
+    rows = []
+    for parameter in command.params:
+        names = ", ".join(f"`{name}`" for name in parameter.opts)
+        if parameter.name in settings.BY_NAME:
+            continue
+        if isinstance(parameter, click.Option):
+            rows.append((names, parameter.help or ""))
+        else:
+            rows.append((f"`{(parameter.name or '').upper()}`", "argument"))
+    taken = [settings.BY_NAME[p.name] for p in command.params if p.name in settings.BY_NAME]
+    names = ", ".join(f"`--{row.name.replace('_', '-')}`" for row in taken)
+    return [*rows, (names, "as in [Settings](settings.md)")]
+
+
+def examples(command: click.Command) -> str:
+    """Return a command's examples as a block."""
+    lines = [line.strip() for line in (command.epilog or "").replace("\b", "").splitlines()]
+    commands = [f"    {line}" for line in lines if line.startswith("voicelog-sink")]
+    return "\n".join(commands) + "\n" if commands else ""
+
+
 def commands_page() -> str:
-    """Return the page of commands: each one's help, as it prints."""
-    text = ["# Commands\n", NOTE]
+    """Return the page of commands: what each does, its options and examples."""
+    text = [
+        "# Commands\n",
+        NOTE,
+        "`voicelog-sink COMMAND --help` says the same. Exit status: 0 done, 1 failed, 2 wrong use; what went wrong is "
+        "on stderr.\n",
+    ]
     context = click.Context(cli.group, info_name="voicelog-sink")
-    text += ["```", cli.group.get_help(context), "```\n"]
     for name in cli.group.list_commands(context):
         command = cli.group.get_command(context, name)
         if command is not None:
-            inner = click.Context(command, info_name=name, parent=context, max_content_width=100)
-            text += [f"## `voicelog-sink {name}`\n", "```", command.get_help(inner), "```\n"]
+            help_text = inspect.cleandoc((command.help or "").replace("\b", ""))
+            text += [f"## `voicelog-sink {name}`\n", help_text + "\n", examples(command)]
+            text += [table(("option", "meaning"), option_rows(command))]
     return "\n".join(text)
 
 
