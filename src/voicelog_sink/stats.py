@@ -12,6 +12,7 @@ from voicelog_sink.percentiles import percentiles
 from voicelog_sink.rows import hour_of
 from voicelog_sink.stores.base import Store, Values
 from voicelog_sink.tables import PERFORMANCE_METRICS
+from voicelog_sink.tally import total
 
 GROUPS = ("stage", "provider", "model", "variant", "service")
 """What figures can be told apart by; the stage, or the figure's name, always is."""
@@ -94,7 +95,7 @@ class _Group:
     def __init__(self) -> None:
         self.count = self.errors = self.excluded = 0
         self.unit: str | None = None
-        self.cost_usd: float | None = None
+        self.costs_usd = array("d")
         self.values = {name: array("d") for name in ("duration_ms", "first_item_ms", "value")}
 
     def add(self, row: Values) -> None:
@@ -102,7 +103,7 @@ class _Group:
         self.errors += row["status"] == "error"
         self.unit = self.unit or row["unit"]
         if row["cost_usd"] is not None:
-            self.cost_usd = (self.cost_usd or 0.0) + row["cost_usd"]
+            self.costs_usd.append(row["cost_usd"])
         if not is_ok(row):
             self.excluded += 1
             return
@@ -120,7 +121,7 @@ class _Group:
             errors=self.errors,
             excluded=self.excluded,
             unit=self.unit,
-            cost_usd=self.cost_usd,
+            cost_usd=total(self.costs_usd) if self.costs_usd else None,
             duration_ms=_percentiles(self.values["duration_ms"]),
             first_item_ms=_percentiles(self.values["first_item_ms"]),
             value=_percentiles(self.values["value"]),
