@@ -21,7 +21,6 @@ REASONS: dict[str, str] = {
     "too_large": "the message is larger than max_message_bytes",
     "sink_failed": "an error inside the sink itself; its stack trace is in the headers",
     "store_rejected": "the store refused the row for good, while it took others",
-    "sink_failed": "the sink itself failed on the message: a bug; the stack trace is in the headers",
 }
 """Why a message goes to the dead letters: the header `voicelog.reason`, and its meaning."""
 

@@ -8,6 +8,7 @@ from typing import Any, ParamSpec, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
 from voicelog import tracing
+from voicelog.clean import text
 from voicelog.client import state
 from voicelog.context import session_var
 from voicelog.session import Session
@@ -25,12 +26,13 @@ def inject(headers: MutableMapping[str, str]) -> None:
     nothing.
     """
     session = session_var.get()
-    if session is None or not session.id:
+    if session is None or session.id is None:
         return
     try:
         turn = session.current_turn
         parts = {"id": session.id, "user": session.user, "variant": session.variant, "turn": turn.id if turn else None}
-        headers[HEADER] = urlencode({name: str(value) for name, value in parts.items() if value})
+        texts = {name: text(value) for name, value in parts.items() if value is not None}
+        headers[HEADER] = urlencode({name: value for name, value in texts.items() if value})
         context = tracing.current()
         if context is not None:
             headers["traceparent"] = tracing.traceparent(context)[0][1].decode()

@@ -79,7 +79,7 @@ def publish_log(message: str, level: str = "INFO", *, logger: str | None = None,
     """Emit a log event, in the current session or outside of any. Never blocks or raises."""
     if state.current is None:
         return
-    fields: dict[str, Any] = {"message": text(message, MAX_LOG_CHARS), "level": text(level).upper()}
+    fields: dict[str, Any] = {"message": text(message, MAX_LOG_CHARS), "level": text(level).upper() or "INFO"}
     if logger is not None:
         fields["logger"] = text(logger)
     emit_here("log", fields, attributes)

@@ -15,6 +15,7 @@ from voicelog.client import Client, state
 from voicelog.clock import Anchor
 from voicelog.context import restore, session_var
 from voicelog.failure import describe, is_recorded, status_of
+from voicelog.fields import fit
 from voicelog.stream import Stream
 from voicelog.turn import Turn
 
@@ -78,7 +79,10 @@ class Session:
         self._turns, self._disconnect_reason = count(1), None
         self._start_ns = self.stream.anchor.mono_ns
         open_sessions.add(self)
-        fields = {"attributes": clean(self.attributes)} if self.attributes else {}
+        attributes = fit((dict,), self.attributes)
+        fields: dict[str, Any] = {"attributes": clean(attributes)} if attributes else {}
+        if attributes is None and self.attributes is not None:
+            client.invalid("session.attributes", f"attributes={shown(self.attributes)}: expected a dict")
         client.emit(self.stream, "session_started", self._start_ns, fields, tracing.stamp(fields))
 
     def renew_stream(self, client: Client) -> None:

@@ -222,10 +222,10 @@ class Stage(Given):
             self._first(start_ns + int(first_ms * 1e6))
         if error is not None:
             self.fail(error)
-        if status is not None and status not in STATUSES:
-            self._invalid("publish.status", f"status={shown(status)}: expected one of {', '.join(STATUSES)}")
-        elif status is not None:
+        if isinstance(status, str) and status in STATUSES:
             self._status = status
+        elif status is not None:
+            self._invalid("publish.status", f"status={shown(status)}: expected one of {', '.join(STATUSES)}")
         self._client = None
         self._finish(client, None, end_ns)
 

@@ -68,7 +68,7 @@ class Turn:
             what = f"mark({shown(name)}, ago_ms={shown(ago_ms)})"
             client.invalid("mark", f"{what}: expected a name and milliseconds within a day")
             return
-        if anchor is not None and anchor not in ANCHORS:
+        if anchor is not None and not (isinstance(anchor, str) and anchor in ANCHORS):
             what = f"mark({shown(name)}, anchor={shown(anchor)})"
             client.invalid("mark.anchor", f"{what}: expected one of {', '.join(ANCHORS)}")
             anchor = None
@@ -167,11 +167,16 @@ class Turn:
             "anchor": self._anchor if START in marks else None,
             "quality": self._quality(latency, marks),
             "was_interrupted": self._interrupted,
-            "end_reason": text(end_reason) if end_reason else ("interrupted" if self._interrupted else "completed"),
+            "end_reason": (text(end_reason) if end_reason is not None else "")
+            or ("interrupted" if self._interrupted else "completed"),
             "status": "interrupted" if self._interrupted else "ok",
             "attributes": clean(self._attributes) if self._attributes else None,
         }
         return {name: value for name, value in fields.items() if value is not None}
+
+    def _end_reason(self, given: str | None) -> str:
+        found = text(given) if given is not None else ""
+        return found or ("interrupted" if self._interrupted else "completed")
 
     def _quality(self, latency: Latency, marks: dict[str, int]) -> str:
         if START not in marks or END in marks:

@@ -22,6 +22,7 @@ _decoder = msgspec.json.Decoder()
 _ENVELOPE = frozenset({"v", "type", "event_id"})
 _WIRE_FIELDS = {name: wire_fields(cls) for name, cls in EVENT_TYPES.items()}
 _KNOWN = {name: _ENVELOPE | frozenset(fields) for name, fields in _WIRE_FIELDS.items()}
+_MAY_BE_EMPTY = frozenset({"message"})
 _REQUIRED = {name: required_fields(cls) for name, cls in EVENT_TYPES.items()}
 
 
@@ -58,7 +59,7 @@ def decode(value: bytes | None) -> Event:
     fields = _object(value)
     kind = _kind(fields)
     for name in _REQUIRED[kind]:
-        if fields.get(name) in (None, ""):
+        if fields.get(name) is None or (fields[name] == "" and name not in _MAY_BE_EMPTY):
             message = f"{kind} without {name}: every {kind} needs one"
             raise DecodeError("missing_field", message)
     extra = {name: fields[name] for name in fields.keys() - _KNOWN[kind]}

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 from hypothesis import strategies as st
 from msgspec import Meta
+
 from voicelog.events import EVENT_TYPES, Event
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)

@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 from hypothesis import example, given
 from tests.voicelog.strategies import ANYTHING, JSON, Awkward, BadMapping, IntSubclass, NumpyLike
+
 from voicelog.clean import CUT, MAX_DEPTH, MAX_ITEMS, clean, shown, text
 from voicelog.events import Figure
 from voicelog.wire import encode_value

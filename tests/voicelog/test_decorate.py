@@ -6,14 +6,16 @@ import asyncio
 import functools
 import gc
 import inspect
+import itertools
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
 import pytest
-import voicelog
 from hypothesis import given
 from hypothesis import strategies as st
+
+import voicelog
 from voicelog.context import stage_var
 from voicelog.errors import ConfigError
 from voicelog.testing import Capture, capture
@@ -528,7 +530,8 @@ def test_a_generator_answers_as_undecorated(script: tuple[str, ...], steps: list
         assert played(decorated, steps) == played(stubborn(script), steps)
         assert stage_var.get() is None
         assert decorated.gi_frame is None
-        assert len(captured.of("stage")) == (steps[:1] == ["next"])
+        before_the_first_throw = itertools.takewhile(lambda step: step in ("next", "send"), steps)
+        assert len(captured.of("stage")) == ("next" in before_the_first_throw)
 
 
 @given(SCRIPTS, STEPS)

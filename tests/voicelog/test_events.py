@@ -8,6 +8,7 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from voicelog.events import (
     EVENT_TYPES,
     FINISHED_STAGES,

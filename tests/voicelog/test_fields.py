@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from tests.voicelog.strategies import ANYTHING, Awkward, NumpyLike
+
 from voicelog.events import EVENT_TYPES, INT64_MAX
 from voicelog.fields import SETTABLE, fit
 

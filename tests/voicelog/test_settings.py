@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from voicelog.errors import ConfigError
 from voicelog.settings import (
     BY_NAME,

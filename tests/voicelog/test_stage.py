@@ -9,10 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import voicelog
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.voicelog.strategies import ANYTHING, Awkward
+
+import voicelog
 from voicelog.context import stage_var
 from voicelog.errors import ConfigError
 from voicelog.events import LlmRequest, StageEvent, SttResult, TtsResult
@@ -113,15 +114,14 @@ def test_an_exception_goes_on_unchanged_and_is_recorded(
 
 
 def test_an_exception_inside_an_exception_is_recorded_in_each_stage_it_leaves(captured: Capture) -> None:
-    with voicelog.session():
-        with pytest.raises(Boom), voicelog.stage("outer"):
-            try:
-                with voicelog.stage("inner"):
-                    raise ValueError("first")
-            except ValueError:
-                with voicelog.stage("apology"):
-                    pass
-                raise Boom("second")
+    with voicelog.session(), pytest.raises(Boom), voicelog.stage("outer"):
+        try:
+            with voicelog.stage("inner"):
+                raise ValueError("first")
+        except ValueError:
+            with voicelog.stage("apology"):
+                pass
+            raise Boom("second")
     found = {event.stage: event for event in captured.of("stage")}
     assert {name: event.status for name, event in found.items()} == {
         "inner": "error",
@@ -137,9 +137,8 @@ def test_an_exception_whose_str_fails_is_recorded(captured: Capture) -> None:
             message = "no"
             raise RuntimeError(message)
 
-    with voicelog.session():
-        with pytest.raises(Rude), voicelog.stage("x"):
-            raise Rude
+    with voicelog.session(), pytest.raises(Rude), voicelog.stage("x"):
+        raise Rude
     assert captured.of("stage")[0].error.message == "<str() of it fails: RuntimeError>"
 
 
@@ -181,9 +180,8 @@ def test_a_stage_within_a_stage_has_it_as_parent(captured: Capture) -> None:
     with voicelog.session():
         with voicelog.stage("outer") as outer:
             assert voicelog.current_stage() is outer
-            with voicelog.stage("inner"):
-                with voicelog.stage("innermost"):
-                    pass
+            with voicelog.stage("inner"), voicelog.stage("innermost"):
+                pass
             with voicelog.stage("second"):
                 pass
         with voicelog.stage("alone"):
@@ -197,9 +195,8 @@ def test_a_stage_within_a_stage_has_it_as_parent(captured: Capture) -> None:
 
 
 def test_a_stage_of_another_session_is_no_parent(captured: Capture) -> None:
-    with voicelog.session("a"), voicelog.stage("outer"):
-        with voicelog.session("b"), voicelog.stage("inner"):
-            pass
+    with voicelog.session("a"), voicelog.stage("outer"), voicelog.session("b"), voicelog.stage("inner"):
+        pass
     assert {event.stage: event.parent_id for event in captured.of("stage")} == {"inner": None, "outer": None}
 
 
@@ -326,9 +323,8 @@ def test_a_turn_may_be_given_where_no_context_leads_to_it(captured: Capture) -> 
 
 
 def test_a_turn_that_records_nothing_leaves_the_stage_in_its_session(captured: Capture) -> None:
-    with voicelog.session("call"):
-        with voicelog.stage("llm", turn=voicelog.current_turn()):
-            pass
+    with voicelog.session("call"), voicelog.stage("llm", turn=voicelog.current_turn()):
+        pass
     assert [(e.session_id, e.turn_id) for e in captured.of("llm_request")] == [("call", None)]
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.voicelog.strategies import EVENTS, JSON, TEXT
+
 from voicelog.errors import REASONS, DecodeError, EncodeError
 from voicelog.events import EVENT_TYPES, Event, SttResult, wire_fields
 from voicelog.wire import decode, encode, encode_value
