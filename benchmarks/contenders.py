@@ -1,7 +1,7 @@
 """The contenders: one stage with four fields, as each library's own documentation writes it.
 
-Each is set up against a server on this machine that takes everything at once. `setup(kafka, http)` returns the operation
-and a flush that waits until what was measured has been sent.
+Each is set up against a server on this machine that takes everything at once. `setup(kafka, http)` returns the
+operation and a flush that waits until what was measured has been sent.
 """
 
 from __future__ import annotations

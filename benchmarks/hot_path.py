@@ -1,7 +1,7 @@
 """What one stage costs the caller, beside its peers: `make bench`.
 
-Each contender runs in a process of its own, in turns, several rounds; a figure is the median of the rounds. Stages come in
-bursts at a fixed rate, so that background threads work meanwhile, as they do in a bot. CPU is the whole process's, from
+Each contender runs in a process of its own, in turns, several rounds; a figure is the median of the rounds. Stages
+come in bursts at a fixed rate, so that background threads work meanwhile, as they do in a bot. CPU is the whole process's, from
 the first stage to the end of the flush. Ratios decide; absolute times say only how fast this machine was.
 """
 
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from contenders import CONTENDERS
+
 from servers import servers
 
 BURST = 20
@@ -120,7 +121,8 @@ PARTS = {"streaming": streaming, "memory": memory}
 
 def in_own_process(name: str, kafka: str, http: str, count: int, rate: int) -> dict[str, float]:
     """Run one measurement in a fresh process."""
-    command = [sys.executable, __file__, "--run", name, "--kafka", kafka, "--http", http, "-n", str(count), "--rate", str(rate)]
+    where = ["--kafka", kafka, "--http", http]
+    command = [sys.executable, __file__, "--run", name, *where, "-n", str(count), "--rate", str(rate)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     if done.returncode != 0:
         sys.exit(f"{name}: {done.stderr[-2000:]}")
@@ -136,12 +138,16 @@ def compare(kafka: str, http: str, args: argparse.Namespace) -> dict[str, dict[s
             print(f"\r\033[Kround {number + 1} of {args.rounds}: {name}", end="", file=sys.stderr, flush=True)
             found.append(in_own_process(name, kafka, http, args.n, args.rate))
     print("\r\033[K", end="", file=sys.stderr)
-    return {name: {key: statistics.median(f[key] for f in found) for key in found[0]} for name, found in rounds.items()}
+    return {
+        name: {key: statistics.median(figures[key] for figures in found) for key in found[0]}
+        for name, found in rounds.items()
+    }
 
 
 def show(figures: dict[str, dict[str, float]]) -> None:
     """Print the table and the ratios."""
-    print(f"{'one stage with four fields':28}{'p50 us':>9}{'p99 us':>9}{'p99.9 us':>10}{'CPU us':>9}{'grown MB':>10}   times voicelog's p50, p99.9, CPU")
+    head = f"{'p50 us':>9}{'p99 us':>9}{'p99.9 us':>10}{'CPU us':>9}{'grown MB':>10}"
+    print(f"{'one stage with four fields':28}{head}   times voicelog's p50, p99.9, CPU")
     ours = figures["voicelog"]
     for name, row in figures.items():
         ratios = "  ".join(f"{row[key] / ours[key]:6.1f}" for key in ("p50_us", "p999_us", "cpu_us"))
@@ -152,7 +158,8 @@ def show(figures: dict[str, dict[str, float]]) -> None:
     print()
     for key, name, peer, wanted in LIMITS:
         ratio = figures[peer][key] / ours[key]
-        print(f"{name}: 1/{ratio:.1f} of {peer}'s; at least 1/{wanted} wanted: {'held' if ratio >= wanted else 'NOT held'}")
+        verdict = "held" if ratio >= wanted else "NOT held"
+        print(f"{name}: 1/{ratio:.1f} of {peer}'s; at least 1/{wanted} wanted: {verdict}")
 
 
 def main() -> None:
@@ -168,8 +175,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.run:
         part = PARTS.get(args.run)
-        found = part(args.kafka, args.http, args.n, args.rate) if part else measure(args.run, args.kafka, args.http, args.n, args.rate)
-        print(json.dumps(found))
+        where = (args.kafka, args.http, args.n, args.rate)
+        print(json.dumps(part(*where) if part else measure(args.run, *where)))
         return
     with servers() as (kafka, http):
         show(compare(kafka, http, args))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -23,11 +24,12 @@ def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_python_block_is_python(page: Path) -> None:
     for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
-        compile(block, str(page), "exec")
+        compile(block, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
 def test_tutorials_bot_records_a_call_and_the_commands_show_it(tmp_path: Path) -> None:
-    (bot,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/tutorial.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    page = (ROOT / "docs/tutorial.md").read_text(encoding="utf-8")
+    (bot,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     (tmp_path / "bot.py").write_text(bot, encoding="utf-8")
 
     def sink(*args: str) -> str:
