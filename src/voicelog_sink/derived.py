@@ -27,7 +27,7 @@ CHUNK_ROWS = 2_000
 BUDGET_MS = 50
 """How long run_due goes on before it lets its caller do something else."""
 
-SHARE = 0.25
+SHARE = 0.15
 """The part of the time that run_due takes at most: with more to do, summaries come later and events are not held up."""
 
 log = logging.getLogger(__name__)
