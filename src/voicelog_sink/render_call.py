@@ -130,7 +130,7 @@ class CallPrinter:
             line.rstrip()
             self._line(Text(INDENT) + line)
         for failure in turn.failed:
-            self._print_error(failure)
+            self._print_error(failure, passed_on=_passed_on(failure, turn.failed))
 
     # --- what is no stage
 
@@ -146,13 +146,13 @@ class CallPrinter:
     def _note(self, event: Event, origin_us: int, body: Text) -> None:
         self._hanging(event.TYPE, styled(f"+{span((event.ts - origin_us) / 1000)} ", "dim") + body)
 
-    def _print_error(self, event: Event) -> None:
+    def _print_error(self, event: Event, passed_on: bool) -> None:
         error = event.error
         where = " ".join(part for part in (event.stage or "", tool_of(event)) if part)
         what = f"{error.type}: {error.message}" if error and error.message else error.type if error else "no details"
         body = Text(f"{one_line(where)}: " if where else "").append(safe(what), "red")
-        self._hanging("error", body, "bold red")
-        for line in self._stack_lines(error.stack if error and error.stack else ""):
+        self._hanging("error", body.append(" (from the stage within)" if passed_on else "", "dim"), "bold red")
+        for line in self._stack_lines(error.stack if error and error.stack and not passed_on else ""):
             self._line(Text(f"{INDENT}{'':<9}{line}", "dim"))
 
     def _stack_lines(self, stack: str) -> Iterator[str]:
@@ -210,6 +210,13 @@ def _turn_flags(turn: Turn | None) -> Iterator[Text]:
         yield Text("cut off by the call's end", "yellow")
 
 
+def _passed_on(failure: Event, failures: Sequence[Event]) -> bool:
+    """Say whether the same exception left a stage within this one before, and is shown there with its stack."""
+    inner = [other.error for other in failures if failure.span_id and other.parent_id == failure.span_id]
+    outer = failure.error
+    return any(error and outer and (error.type, error.message) == (outer.type, outer.message) for error in inner)
+
+
 def _sum(contributions: Sequence[Contribution]) -> Text:
     total_us = sum(part.us for part in contributions)
     shown = rounded([part.us / 1000 for part in contributions], round(total_us / 1000))
@@ -228,7 +235,8 @@ def _owners(contributions: Sequence[Contribution]) -> Iterator[Text]:
     owners = sorted(sums, key=lambda owner: -sums[owner])
     shown = rounded([sums[owner] / 1000 for owner in owners], round(sum(sums.values()) / 1000))
     for owner, value in zip(owners, shown, strict=True):
-        yield styled(f"{one_line(owner)} ", OWNER_STYLES.get(owner, "")).append(f"{value}", "bold")
+        if value:
+            yield styled(f"{one_line(owner)} ", OWNER_STYLES.get(owner, "")).append(f"{value}", "bold")
 
 
 def rounded(values: Sequence[float], total: int) -> list[int]:

@@ -12,7 +12,7 @@ from rich.console import Console
 from tests.builders import CallBuilder, realistic_call, troubled_call
 from tests.strategies import events
 
-from voicelog.events import Event, Turn
+from voicelog.events import ErrorInfo, Event, Turn
 from voicelog_sink.calls import call_of
 from voicelog_sink.render_call import CallPrinter, rounded
 from voicelog_sink.summary import summarise
@@ -98,6 +98,18 @@ def test_stacks_are_shown_whole_on_request() -> None:
     text = page(troubled_call().events, stacks=True)
     assert '           Traceback (most recent call last):\n             File "/app/bot.py", line 41, in look_up' in text
     assert "--stacks" not in text
+
+
+def test_exception_that_left_several_stages_is_shown_once_with_its_stack() -> None:
+    call, error = CallBuilder(), ErrorInfo(type="ValueError", message="no such table", stack="Traceback\nValueError")
+    call.stage("llm", 0, 9, turn_id="t", span_id="a", status="error", error=error)
+    call.stage("tool", 1, 7, turn_id="t", parent_id="a", status="error", error=error)
+    assert page(call.events).splitlines()[-6:-2] == [
+        "  error    llm: ValueError: no such table (from the stage within)",
+        "  error    tool: ValueError: no such table",
+        "           Traceback",
+        "           ValueError",
+    ]
 
 
 def test_latency_that_is_not_ok_says_why_and_that_it_does_not_count() -> None:
