@@ -180,8 +180,9 @@ def test_rejections_come_in_the_order_of_the_rows(store: Store) -> None:
         Row("voice_interactions", interaction(session)),
         Row("voice_interactions", interaction(session, items="x")),
         Row("session_summaries", {"session_id": session, "rows_read": None}),
+        Row("erasures", {"subject": None}),
     ]
-    assert [rejected[0] for rejected in store.write(rows)] == [0, 2, 3]
+    assert [rejected[0] for rejected in store.write(rows)] == [0, 2, 3, 4]
 
 
 def test_row_that_lacks_a_key_column_is_refused_alone(store: Store) -> None:

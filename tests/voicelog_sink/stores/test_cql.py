@@ -14,6 +14,7 @@ from tests.servers import CassandraServer
 from tests.voicelog_sink.stores.cql_kit import row, sessions
 
 from voicelog.settings import load
+from voicelog_sink.stores import cql
 from voicelog_sink.stores.base import StoreMisconfigured, StoreUnavailable
 from voicelog_sink.stores.cql_store import CqlStore
 
@@ -129,4 +130,22 @@ def test_killed_server_is_unavailable_and_the_same_store_goes_on_when_it_is_back
 
     wait_until(written, "the store takes rows again")
     assert sessions(store, "a", "b") == ["a", "b"]
+    store.close()
+
+
+def test_hanging_server_is_unavailable_after_one_request_timeout(
+    own_cassandra: CassandraServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cql, "REQUEST_TIMEOUT_S", 2.0)
+    store = CqlStore(load({"store": own_cassandra.url("calls")}, {})[0])
+    store.open(10_000)
+    store.init()
+    assert store.write([row("a")]) == []
+    own_cassandra.pause()
+    started = time.monotonic()
+    with pytest.raises(StoreUnavailable, match="OperationTimedOut"):
+        store.write([row(f"b{number}") for number in range(1000)])
+    assert time.monotonic() - started < 5
+    own_cassandra.resume()
+    assert store.write([row("b0")]) == []
     store.close()
