@@ -1,8 +1,8 @@
 """What one stage costs the caller, beside its peers: `make bench`.
 
 Each contender runs in a process of its own, in turns, several rounds; a figure is the median of the rounds. Stages
-come in bursts at a fixed rate, so that background threads work meanwhile, as they do in a bot. CPU is the whole process's, from
-the first stage to the end of the flush. Ratios decide; absolute times say only how fast this machine was.
+come in bursts at a fixed rate, so that background threads work meanwhile, as they do in a bot. CPU is the whole
+process's, from the first stage to the end of the flush. Ratios decide; absolute times inform.
 """
 
 from __future__ import annotations

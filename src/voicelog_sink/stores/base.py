@@ -39,11 +39,11 @@ class StoreError(Exception):
     """Base of what a store raises; the driver's error is its cause."""
 
 
-class StoreUnavailable(StoreError):  # noqa: N818 - reads better than StoreUnavailableError in `except`
+class StoreUnavailable(StoreError):
     """The store can't be reached, is overloaded or timed out: the same call may succeed later."""
 
 
-class StoreMisconfigured(StoreError):  # noqa: N818
+class StoreMisconfigured(StoreError):
     """The store answers but can't work as it is: a missing table, a refused login, a wrong URL. Needs an operator."""
 
 
