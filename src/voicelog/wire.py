@@ -62,7 +62,8 @@ def decode(value: bytes | None) -> Event:
         if fields.get(name) is None or (fields[name] == "" and name not in _MAY_BE_EMPTY):
             message = f"{kind} without {name}: every {kind} needs one"
             raise DecodeError("missing_field", message)
-    extra = {name: fields[name] for name in fields.keys() - _KNOWN[kind]}
+    unknown = fields.keys() - _KNOWN[kind]
+    extra = {name: fields.pop(name) for name in list(fields) if name in unknown} if unknown else None
     try:
         event: Event = msgspec.convert(fields, EVENT_TYPES[kind])
     except msgspec.ValidationError as exc:

@@ -142,3 +142,12 @@ def test_golden_message_has_every_field_of_its_type(kind: str) -> None:
 
 def test_every_golden_message_has_a_type() -> None:
     assert {path.stem for path in GOLDEN.glob("*.json")} == set(EVENT_TYPES)
+
+
+def test_field_named_extra_is_an_unknown_field_like_any_other() -> None:
+    """`extra` is where unknown fields are kept; on the wire its name means nothing."""
+    value = b'{"v":1,"type":"error","stream_id":"s","seq":1,"ts":1767225600000000,"zeta":1,"extra":7,"alpha":2}'
+    event = wire.decode(value)
+    assert event.extra == {"zeta": 1, "extra": 7, "alpha": 2}
+    assert list(event.extra) == ["zeta", "extra", "alpha"]
+    assert wire.decode(wire.encode(event).value) == event
