@@ -57,13 +57,18 @@ def _install_hooks() -> None:
         _hooks.add("exit")
         atexit.register(_at_exit)
         os.register_at_fork(after_in_child=_after_fork)
-        _finish_with_multiprocessing()
+        _follow_multiprocessing()
 
 
-def _finish_with_multiprocessing(_: Any = None) -> None:
+def _follow_multiprocessing(_: Any = None) -> None:
     """Flush at the end of a multiprocessing child too: it leaves without running what atexit knows."""
     util = sys.modules.get("multiprocessing.util")
-    if util is not None:
+    if util is None:
+        return
+    if "multiprocessing" not in _hooks:
+        _hooks.add("multiprocessing")  # a child forgets the finalisers it has, and then calls this
+        util.register_after_fork(_after_fork, _follow_multiprocessing)
+    if sys.modules["multiprocessing.process"].parent_process() is not None:
         util.Finalize(None, _at_exit, exitpriority=0)
 
 
@@ -89,10 +94,7 @@ def _after_fork() -> None:
     if state.current is not None:
         for session in list(open_sessions):
             session.renew_stream(state.current)
-    util = sys.modules.get("multiprocessing.util")
-    if util is not None and "multiprocessing" not in _hooks:
-        _hooks.add("multiprocessing")  # such a child forgets the finalisers it inherits, after this hook
-        util.register_after_fork(_after_fork, _finish_with_multiprocessing)
+    _follow_multiprocessing()
 
 
 def flush(timeout: float = 5.0) -> int:

@@ -51,6 +51,7 @@ class KafkaProducer:
         self._produce = self._producer.produce
         self._prefix = settings.topic_prefix
         self._closing = threading.Event()
+        self._closed = False
         self._thread = threading.Thread(target=self._poll, name="voicelog-poll", daemon=True)
         self._thread.start()
 
@@ -70,7 +71,7 @@ class KafkaProducer:
 
     def queued(self) -> int:
         """Return how many messages wait for the broker's acknowledgement."""
-        return len(self._producer)
+        return 0 if self._closed else len(self._producer)
 
     def flush(self, timeout_s: float) -> int:
         """Wait up to `timeout_s` for acknowledgements; return how many messages still wait."""
@@ -84,6 +85,7 @@ class KafkaProducer:
             self._producer.purge()
             self._producer.flush(0)
         self._thread.join(POLL_INTERVAL_S * 5)
+        self._closed = True  # what librdkafka still counts are its own notices
         return left
 
     def _poll(self) -> None:

@@ -1,10 +1,11 @@
-"""Fixtures of the library's tests: events collected strictly, or as at run time."""
+"""Fixtures of the library's tests: events collected strictly, or as at run time, or through an embedded broker."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
+from confluent_kafka import Producer
 
 from voicelog.testing import Capture, capture
 
@@ -22,3 +23,12 @@ def lenient() -> Iterator[Capture]:
     with capture(strict=False) as found:
         yield found
         assert found.counters.snapshot()["faults"] == {}
+
+
+@pytest.fixture
+def mock_broker() -> Iterator[str]:
+    """The address of librdkafka's own mock cluster: a real listener, which other processes can reach too."""
+    cluster = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "unused:1"})
+    (broker,) = cluster.list_topics(timeout=10).brokers.values()
+    yield f"{broker.host}:{broker.port}"
+    del cluster
