@@ -25,6 +25,9 @@ UNLIMITED = 10_000
 GAP = 2
 """Columns between those of a table."""
 
+SHRUNK = 14
+"""Columns that a cell which may shrink keeps: enough of a session's id to name it to `show`."""
+
 NOTHING = "-"
 
 STAGE_STYLES = {"stt": "cyan", "llm": "magenta", "tts": "green", "tool": "yellow"}
@@ -77,20 +80,28 @@ def glyphs(console: Console) -> Glyphs:
 
 @attrs.frozen
 class Column:
-    """A table's column; with a `rank` it may be left out where it is too narrow: the highest first."""
+    """A table's column.
+
+    With a `rank` it may be left out where there is no room: the highest first. Where that is not enough, those that
+    may `shrink` are cut; numbers never are.
+    """
 
     heading: str
     right: bool = attrs.field(default=False, kw_only=True)
     rank: int = attrs.field(default=0, kw_only=True)
+    shrink: bool = attrs.field(default=False, kw_only=True)
 
 
 def print_table(console: Console, columns: Sequence[Column], rows: Sequence[Sequence[Text | str]]) -> None:
     """Print a table without lines, as wide as its cells are, without the columns that `console` has no room for."""
     made = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
-    kept = _fitting(columns, rows, console.width)
+    widths = _widths(columns, rows)
+    kept = _fitting(columns, widths, console.width)
+    fixed = sum(widths[column] + GAP for column in kept if not columns[column].shrink)
     for column in kept:
         justify: Literal["left", "right"] = "right" if columns[column].right else "left"
-        made.add_column(columns[column].heading, justify=justify, no_wrap=True, overflow="ellipsis")
+        width = min(widths[column], max(SHRUNK, console.width - fixed)) if columns[column].shrink else widths[column]
+        made.add_column(columns[column].heading, justify=justify, no_wrap=True, overflow="ellipsis", width=width)
     for row in rows:
         made.add_row(*(_cell(row[column]) for column in kept))
     for line in console.render_lines(made, pad=False):
@@ -104,15 +115,20 @@ def _without_end(line: Sequence[Segment]) -> Text:
     return text
 
 
-def _fitting(columns: Sequence[Column], rows: Sequence[Sequence[Text | str]], width: int) -> list[int]:
-    """Return the indexes of the columns that fit side by side."""
-    widths = [
-        max(cell_len(column.heading), *(_cell(row[index]).cell_len for row in rows)) + GAP
+def _widths(columns: Sequence[Column], rows: Sequence[Sequence[Text | str]]) -> list[int]:
+    """Return what each column needs for its heading and cells."""
+    return [
+        max([cell_len(column.heading), *(_cell(row[index]).cell_len for row in rows)])
         for index, column in enumerate(columns)
     ]
+
+
+def _fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
+    """Return the indexes of the columns that fit side by side."""
+    least = [min(need, SHRUNK) if column.shrink else need for column, need in zip(columns, widths, strict=True)]
     kept = list(range(len(columns)))
     for index in sorted(kept, key=lambda index: -columns[index].rank):
-        if columns[index].rank and sum(widths[i] for i in kept) - GAP > width:
+        if columns[index].rank and sum(least[i] + GAP for i in kept) - GAP > width:
             kept.remove(index)
     return kept
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -32,9 +33,11 @@ def test_tutorials_bot_records_a_call_and_the_commands_show_it(tmp_path: Path) -
     (bot,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     (tmp_path / "bot.py").write_text(bot, encoding="utf-8")
 
+    environ = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+
     def sink(*args: str) -> str:
         command = [sys.executable, "-m", "voicelog_sink", *args]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=90)
+        done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=90)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

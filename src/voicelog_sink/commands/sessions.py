@@ -27,7 +27,7 @@ Examples:
 """
 
 COLUMNS = (
-    Column("started (UTC)"), Column("session"), Column("service", rank=5), Column("variant", rank=4),
+    Column("started (UTC)"), Column("session", shrink=True), Column("service", rank=5), Column("variant", rank=4),
     Column("user", rank=7), Column("length", right=True), Column("turns", right=True),
     Column("errors", right=True), Column("cut in", right=True, rank=6), Column("slow", right=True, rank=2),
     Column("p50 ms", right=True), Column("max ms", right=True, rank=1), Column("cost", right=True, rank=3),
