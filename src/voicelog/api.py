@@ -135,6 +135,6 @@ def stats() -> dict[str, Any]:
     client = state.current
     counters = client.counters if client is not None else Counters()
     counts = counters.snapshot()
-    queued = client.producer.queued() if client is not None else 0
-    delivered = counts["produced"] - queued - sum(counts["failed"].values())
-    return {"enabled": client is not None, **counts, "delivered": max(0, delivered), "queued": queued}
+    taken = counts["produced"] - sum(counts["failed"].values())
+    queued = min(taken, client.producer.queued()) if client is not None else 0
+    return {"enabled": client is not None, **counts, "delivered": taken - queued, "queued": queued}

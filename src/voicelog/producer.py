@@ -70,7 +70,7 @@ class KafkaProducer:
         return None
 
     def queued(self) -> int:
-        """Return how many messages wait for the broker's acknowledgement."""
+        """Return how many messages wait for the broker's acknowledgement, and notices of librdkafka's to be taken."""
         return 0 if self._closed else len(self._producer)
 
     def flush(self, timeout_s: float) -> int:

@@ -174,7 +174,7 @@ def test_memory_does_not_grow_with_the_events(captured: Capture) -> None:
         assert work(3000) < before + 200
 
 
-# --- in a program of its own -------------------------------------------------------------------------------------------
+# --- in a program of its own ------------------------------------------------------------------------------------------
 
 PROGRAM = """
     import sys, voicelog
@@ -299,7 +299,11 @@ def test_a_multiprocessing_childs_events_arrive(mock_broker: str, method: str, t
     path = tmp_path / "program.py"
     path.write_text(textwrap.dedent(FORKING).format(body=textwrap.dedent(MULTIPROCESSING)))
     runner = "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-    found = run_file(str(path), mock_broker, method) if method != "fork" else run_program(runner, str(path), mock_broker, method)
+    found = (
+        run_file(str(path), mock_broker, method)
+        if method != "fork"
+        else run_program(runner, str(path), mock_broker, method)
+    )
     assert (found.stderr, found.returncode) == ("", 0)
     events = events_of(consume(mock_broker, 6))
     assert sorted((e.session_id, e.TYPE) for e in events) == [

@@ -40,7 +40,7 @@ def test_text_and_shown_never_raise_and_are_bounded(value: Any) -> None:
     assert len(shown(value)) <= 200
 
 
-class Colour(str, enum.Enum):
+class Colour(str, enum.Enum):  # noqa: UP042 - str() of it is "Colour.RED"
     RED = "red"
 
 

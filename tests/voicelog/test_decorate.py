@@ -9,6 +9,7 @@ import inspect
 import itertools
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -437,10 +438,10 @@ def test_an_async_generator_stepped_by_different_tasks_leaks_into_none(captured:
         assert asyncio.run(main()) == ["inner"] * 3 + ["llm"]
 
 
-# --- send, throw and close: the same as undecorated, whatever is done ---------------------------------------------------
+# --- send, throw and close: the same as undecorated, whatever is done -------------------------------------------------
 
 
-class Thrown(Exception):
+class ThrownError(Exception):
     pass
 
 
@@ -454,7 +455,7 @@ def stubborn(script: tuple[str, ...]) -> Generator[Any, Any, Any]:
             if action == "return":
                 return came
             came = yield (action, came)
-        except Thrown as exc:
+        except ThrownError as exc:
             came = ("caught", str(exc))
         except GeneratorExit:
             if action == "swallow":
@@ -476,7 +477,7 @@ async def async_stubborn(script: tuple[str, ...]) -> AsyncGenerator[Any, Any]:
                 return
             await asyncio.sleep(0)
             came = yield (action, came)
-        except Thrown as exc:
+        except ThrownError as exc:
             came = ("caught", str(exc))
         except GeneratorExit:
             if action == "swallow":
@@ -489,7 +490,7 @@ async def async_stubborn(script: tuple[str, ...]) -> AsyncGenerator[Any, Any]:
 SCRIPTS = st.lists(st.sampled_from(["yield", "yield", "raise", "return", "swallow", "fail"]), max_size=5).map(tuple)
 STEPS = st.lists(st.sampled_from(["next", "next", "send", "throw", "stop", "exit", "close"]), max_size=6)
 THROWN: dict[str, Callable[[], BaseException]] = {
-    "throw": lambda: Thrown("t"), "stop": lambda: StopIteration("s"), "exit": GeneratorExit,
+    "throw": lambda: ThrownError("t"), "stop": lambda: StopIteration("s"), "exit": GeneratorExit,
 }  # fmt: skip
 
 
@@ -562,10 +563,8 @@ def test_a_thrown_exception_leaves_no_cycle_behind(captured: Capture) -> None:
         held = Held()
         made = echo()
         next(made)
-        try:
-            made.throw(Thrown(held))
-        except Thrown:
-            pass
+        with suppress(ThrownError):
+            made.throw(ThrownError(held))
         return weakref.ref(held)
 
     gc.collect()

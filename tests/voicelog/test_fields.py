@@ -16,7 +16,7 @@ from voicelog.events import EVENT_TYPES, INT64_MAX
 from voicelog.fields import SETTABLE, fit
 
 
-class Provider(str, enum.Enum):
+class Provider(str, enum.Enum):  # noqa: UP042 - str() of it is "Provider.OPENAI"
     OPENAI = "openai"
 
 
@@ -51,7 +51,8 @@ def test_what_the_library_fills_itself_is_not_settable() -> None:
     [
         (str, "a", "a"), (str, Provider.OPENAI, "openai"), (str, Text("own"), "own"), (str, 5, None), (str, b"a", None),
         (float, 1, 1.0), (float, 1.5, 1.5), (float, Decimal("1.5"), 1.5), (float, Fraction(1, 2), 0.5),
-        (float, NumpyLike(), 0.5), (float, "1.5", None), (float, b"1", None), (float, True, None), (float, math.nan, None),
+        (float, NumpyLike(), 0.5), (float, "1.5", None), (float, b"1", None), (float, True, None),
+        (float, math.nan, None),
         (float, math.inf, None), (float, 10**400, None), (float, [1.0], None), (float, Awkward(), None),
         (int, 7, 7), (int, NumpyLike(), 7), (int, 1.0, None), (int, -1, None), (int, True, None), (int, "7", None),
         (int, INT64_MAX, INT64_MAX), (int, INT64_MAX + 1, None), (int, Awkward(), None),

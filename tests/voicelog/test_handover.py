@@ -6,12 +6,13 @@ import threading
 from typing import Any
 
 import pytest
-import voicelog
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from tests.voicelog.strategies import ANYTHING
+
+import voicelog
 from voicelog.testing import Capture, capture
 
 

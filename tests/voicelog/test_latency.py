@@ -94,7 +94,8 @@ def test_unattributed_is_the_sum_of_its_parts_and_never_more_than_the_whole(
 
 def test_all_marks_give_each_part_its_key_and_owner() -> None:
     assert contributions(ALL, []) == [
-        part("transcription", 100, "service", "stt"), part("endpointing", 200, "setting"), part("turn_callback", 50, "bot"),
+        part("transcription", 100, "service", "stt"), part("endpointing", 200, "setting"), part("turn_callback", 50,
+        "bot"),
         part("llm_ttft", 400, "service", "llm"), part("text_aggregation", 150, "pipeline", "llm"),
         part("to_tts", 10, "pipeline", "llm"), part("tts_ttfb", 200, "service", "tts"),
         part("playback", 40, "pipeline", "tts"),
@@ -119,7 +120,8 @@ def test_tools_are_cut_out_of_the_wait_for_the_first_token_and_counted_once() ->
         Interval("tool", 0, 10),
     ]
     assert contributions(ALL, tools)[3:8] == [
-        part("llm_ttft", 50, "service", "llm"), part("tool", 150, "bot", "tool"), part("llm_ttft", 150, "service", "llm"),
+        part("llm_ttft", 50, "service", "llm"), part("tool", 150, "bot", "tool"), part("llm_ttft", 150, "service",
+        "llm"),
         part("tool", 50, "bot", "tool"), part("text_aggregation", 150, "pipeline", "llm"),
     ]  # fmt: skip
 

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-import voicelog
 from tests.voicelog.strategies import Awkward
+
+import voicelog
 from voicelog.events import Log
 from voicelog.testing import Capture
 
@@ -28,7 +29,8 @@ def test_a_record_in_a_session_is_a_whole_event(captured: Capture, log: logging.
         log.debug("heard %s words", 3)
     (event,) = captured.of("log")
     assert event == Log(
-        stream_id="0000000200000000", seq=2, ts=event.ts, session_id="call", turn_id="t", service="test", host="test-host",
+        stream_id="0000000200000000", seq=2, ts=event.ts, session_id="call", turn_id="t", service="test",
+        host="test-host",
         level="DEBUG", message="heard 3 words", logger="bot.llm",
     )  # fmt: skip
 

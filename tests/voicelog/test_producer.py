@@ -57,7 +57,7 @@ def test_full_queue_drops_newest_counts_it_and_says_it_once(make: Make, caplog: 
     producer, _ = make(brokers=NOBODY, queue_max_messages=10)
     reasons = [producer.produce("voice-events", b"k", b"v", None) for _ in range(25)]
     assert reasons == [None] * 10 + ["queue_full"] * 15
-    assert producer.queued() == 10
+    wait_until(lambda: producer.queued() == 10)  # above it are notices, which the thread takes
     warnings = [r.getMessage() for r in caplog.records if "queue is full" in r.getMessage()]
     assert warnings == [
         "voicelog: the queue is full (10 events, 67108864 bytes): new events are dropped and counted. "
@@ -75,10 +75,8 @@ def test_memory_is_bounded_in_bytes_too(make: Make) -> None:
 def test_a_message_that_is_too_large_is_refused_and_said_once(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     producer, _ = make(brokers=NOBODY)
     assert [producer.produce("voice-events", b"k", b"x" * 9_000_000, None) for _ in range(2)] == ["refused"] * 2
-    assert [r.getMessage() for r in caplog.records if "librdkafka refused" in r.getMessage()] == [
-        "voicelog: librdkafka refused an event: KafkaError{code=MSG_SIZE_TOO_LARGE,val=10,str=\"Unable to produce message: "
-        "Broker: Message size too large\"}"
-    ]  # fmt: skip
+    (warning,) = [r.getMessage() for r in caplog.records if "librdkafka refused" in r.getMessage()]
+    assert "MSG_SIZE_TOO_LARGE" in warning
 
 
 def test_without_a_broker_one_warning_says_what_to_do(make: Make, caplog: pytest.LogCaptureFixture) -> None:
@@ -195,9 +193,9 @@ def test_the_current_span_is_in_headers_and_event_at_a_real_broker(brokers: str,
     voicelog.configure(brokers=brokers, topic_prefix=topic_prefix)
     with voicelog.session("without"):
         pass
-    with TracerProvider().get_tracer("test").start_as_current_span("span") as span:
-        with voicelog.session("with"), voicelog.turn(), voicelog.stage("llm"):
-            pass
+    tracer = TracerProvider().get_tracer("test")
+    with tracer.start_as_current_span("span") as span, voicelog.session("with"), voicelog.turn():
+        voicelog.stage("llm")(lambda: None)()
     assert voicelog.flush(30) == 0
     context = span.get_span_context()
     traceparent = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}".encode()

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import voicelog
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.voicelog.strategies import ANYTHING, Awkward
+
+import voicelog
 from voicelog.errors import ConfigError
 from voicelog.events import ErrorInfo, Health, LlmRequest, Log, Metric, SttResult, TtsResult
 from voicelog.testing import START_US, Capture, capture

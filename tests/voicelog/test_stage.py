@@ -21,15 +21,17 @@ from voicelog.testing import START_US, Capture, capture
 
 
 def test_a_block_is_one_whole_event(captured: Capture) -> None:
-    with voicelog.session("call", "ann", variant="b"), voicelog.turn():
-        with voicelog.stage("stt", provider="deepgram", model="nova-3") as stt:
-            stt.mark_first()
-            stt.set(transcript="hello", confidence=0.9, is_final=True, room="kitchen")
+    stage = voicelog.stage("stt", provider="deepgram", model="nova-3")
+    with voicelog.session("call", "ann", variant="b"), voicelog.turn(), stage as stt:
+        stt.mark_first()
+        stt.set(transcript="hello", confidence=0.9, is_final=True, room="kitchen")
     assert captured.of("stt_result") == [
         SttResult(
-            stream_id="0000000200000000", seq=2, ts=START_US + 4_000, session_id="call", turn_id="00000002-1", stage="stt",
+            stream_id="0000000200000000", seq=2, ts=START_US + 4_000, session_id="call", turn_id="00000002-1",
+            stage="stt",
             duration_ms=2.0, first_item_ms=1.0, status="ok", service="test", host="test-host", user_id="ann",
-            provider="deepgram", model="nova-3", variant="b", span_id="0000000200000001", attributes={"room": "kitchen"},
+            provider="deepgram", model="nova-3", variant="b", span_id="0000000200000001",
+            attributes={"room": "kitchen"},
             transcript="hello", confidence=0.9, is_final=True,
         )
     ]  # fmt: skip
@@ -80,14 +82,14 @@ def test_a_prompt_is_sent_only_when_it_is_captured() -> None:
             assert messages == messages_then
 
 
-class Boom(Exception):
+class BoomError(Exception):
     pass
 
 
 @pytest.mark.parametrize(
     ("make", "status", "recorded"),
     [
-        (lambda: Boom("bad"), "error", True),
+        (lambda: BoomError("bad"), "error", True),
         (asyncio.CancelledError, "cancelled", False),
         (KeyboardInterrupt, "interrupted", False),
         (lambda: SystemExit(3), "interrupted", False),
@@ -107,21 +109,24 @@ def test_an_exception_goes_on_unchanged_and_is_recorded(
     assert event.status == status
     assert (event.error is not None) is recorded
     if recorded:
-        assert event.error.type.endswith("test_stage.Boom")
+        assert event.error.type.endswith("test_stage.BoomError")
         assert event.error.message == "bad"
         assert "ValueError: cause" in event.error.stack
         assert "test_an_exception_goes_on_unchanged" in event.error.stack
 
 
 def test_an_exception_inside_an_exception_is_recorded_in_each_stage_it_leaves(captured: Capture) -> None:
-    with voicelog.session(), pytest.raises(Boom), voicelog.stage("outer"):
+    def fail_twice() -> None:
         try:
             with voicelog.stage("inner"):
                 raise ValueError("first")
-        except ValueError:
+        except ValueError as exc:
             with voicelog.stage("apology"):
                 pass
-            raise Boom("second")
+            raise BoomError("second") from exc
+
+    with voicelog.session(), pytest.raises(BoomError), voicelog.stage("outer"):
+        fail_twice()
     found = {event.stage: event for event in captured.of("stage")}
     assert {name: event.status for name, event in found.items()} == {
         "inner": "error",
@@ -132,25 +137,35 @@ def test_an_exception_inside_an_exception_is_recorded_in_each_stage_it_leaves(ca
 
 
 def test_an_exception_whose_str_fails_is_recorded(captured: Capture) -> None:
-    class Rude(Exception):
+    class RudeError(Exception):
         def __str__(self) -> str:
             message = "no"
             raise RuntimeError(message)
 
-    with voicelog.session(), pytest.raises(Rude), voicelog.stage("x"):
-        raise Rude
+    with voicelog.session(), pytest.raises(RudeError), voicelog.stage("x"):
+        raise RudeError
     assert captured.of("stage")[0].error.message == "<str() of it fails: RuntimeError>"
+
+
+def run_and_fail(stage: voicelog.Stage) -> None:
+    with stage:
+        stage.mark_first()
+        raise BoomError
+
+
+def fail_and_cancel() -> None:
+    voicelog.current_stage().fail(BoomError("before"))
+    raise asyncio.CancelledError
 
 
 def test_fail_and_interrupt_record_what_no_exception_says(captured: Capture) -> None:
     with voicelog.session():
         with voicelog.stage("a") as a:
-            a.fail(Boom("told"))
+            a.fail(BoomError("told"))
         with voicelog.stage("b") as b:
             b.interrupt()
-        with pytest.raises(asyncio.CancelledError), voicelog.stage("c") as c:
-            c.fail(Boom("before"))
-            raise asyncio.CancelledError
+        with pytest.raises(asyncio.CancelledError), voicelog.stage("c"):
+            fail_and_cancel()
     a_event, b_event, c_event = captured.of("stage")
     assert (a_event.status, a_event.error.message) == ("error", "told")
     assert (b_event.status, b_event.error) == ("interrupted", None)
@@ -222,8 +237,8 @@ def test_tasks_have_their_own_current_stage(captured: Capture) -> None:
 
 def test_nothing_is_current_after_the_block(captured: Capture) -> None:
     with voicelog.session():
-        with pytest.raises(Boom), voicelog.stage("x"):
-            raise Boom
+        with pytest.raises(BoomError), voicelog.stage("x"):
+            raise BoomError
         assert stage_var.get() is None
         assert not voicelog.current_stage()
 
@@ -242,9 +257,8 @@ def test_a_stage_left_in_another_context_is_ended_and_leaves_nothing_there(captu
 def test_a_stage_used_again_begins_anew(captured: Capture) -> None:
     with voicelog.session():
         stage = voicelog.stage("x", provider="p")
-        with pytest.raises(Boom), stage:
-            stage.mark_first()
-            raise Boom
+        with pytest.raises(BoomError):
+            run_and_fail(stage)
         with stage:
             pass
     first, second = captured.of("stage")
@@ -280,7 +294,7 @@ def test_ending_twice_is_one_event(captured: Capture) -> None:
         stage = voicelog.stage("x")
         stage.begin()
         stage.finish()
-        stage.finish(Boom())
+        stage.finish(BoomError())
     assert [event.status for event in captured.of("stage")] == ["ok"]
 
 
@@ -351,7 +365,8 @@ def test_the_name_may_be_a_keyword_and_fields_any_word(captured: Capture) -> Non
 
 
 WRONG = [
-    ("confidence", float("nan")), ("confidence", "high"), ("confidence", 10**400), ("provider", 5), ("model", Awkward()),
+    ("confidence", float("nan")), ("confidence", "high"), ("confidence", 10**400), ("provider", 5),
+    ("model", Awkward()),
     ("cost_usd", float("inf")), ("is_final", 1), ("language", ["en"]),
 ]  # fmt: skip
 
@@ -408,7 +423,7 @@ def test_switched_off_a_stage_is_only_a_block() -> None:
         turn.mark("playback_start")
         llm.set(b=Awkward(), confidence=Awkward())
         llm.usage(x=Awkward())  # type: ignore[arg-type]
-        llm.fail(Boom())
+        llm.fail(BoomError())
         assert not llm
         assert not turn
         assert stage_var.get() is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 import voicelog
 from voicelog.client import state
 from voicelog.errors import ConfigError
@@ -98,9 +99,8 @@ def test_wrong_use_raises_or_is_counted_as_asked() -> None:
 
 
 def test_settings_can_be_given_and_are_checked() -> None:
-    with capture(capture_content="none", service="bot") as captured:
-        with voicelog.session(), voicelog.stage("stt", transcript="secret"):
-            pass
+    with capture(capture_content="none", service="bot") as captured, voicelog.session():
+        voicelog.publish_stt_result("secret")
     assert (captured.of("stt_result")[0].transcript, captured.of("stt_result")[0].service) == (None, "bot")
     with pytest.raises(ConfigError, match="is no setting of voicelog"), capture(nonsense=1):
         pass

@@ -45,7 +45,8 @@ def test_a_turn_is_one_whole_event() -> None:
         START: 100, "turn_committed": 400, END: 1200,
     }  # fmt: skip
     parts = [
-        ("transcription", 300, "service", "stt"), ("llm_ttft", 400, "service", "llm"), ("to_tts", 100, "pipeline", "llm"),
+        ("transcription", 300, "service", "stt"), ("llm_ttft", 400, "service", "llm"),
+        ("to_tts", 100, "pipeline", "llm"),
         ("tts_ttfb", 200, "service", "tts"), ("playback", 100, "pipeline", "tts"),
     ]  # fmt: skip
     figures = {
@@ -54,7 +55,8 @@ def test_a_turn_is_one_whole_event() -> None:
     }  # fmt: skip
     assert captured.of("turn") == [
         Turn(
-            stream_id="0000000200000000", seq=5, ts=START_US, session_id="call", turn_id="00000002-1", duration_ms=1200.0,
+            stream_id="0000000200000000", seq=5, ts=START_US, session_id="call", turn_id="00000002-1",
+            duration_ms=1200.0,
             status="ok", service="test", host="test-host", attributes={"topic": "booking"}, turn_number=1,
             marks={name: START_US + ms * 1000 for name, ms in at.items()},
             contributions=[Contribution(key=k, us=ms * 1000, owner=o, stage=s) for k, ms, o, s in parts],
@@ -212,11 +214,15 @@ def test_an_interruption_before_the_bot_spoke_is_no_ok_latency() -> None:
     assert event.marks["interrupted_at"] == START_US + 400_000
 
 
+def mark_and_cancel() -> None:
+    voicelog.current_turn().mark(START)
+    raise asyncio.CancelledError
+
+
 def test_a_cancelled_turn_is_interrupted_and_a_failed_one_goes_on_failing(captured: Capture) -> None:
     with voicelog.session():
-        with pytest.raises(asyncio.CancelledError), voicelog.turn() as turn:
-            turn.mark(START)
-            raise asyncio.CancelledError
+        with pytest.raises(asyncio.CancelledError), voicelog.turn():
+            mark_and_cancel()
         with pytest.raises(KeyError), voicelog.turn():
             raise KeyError
     assert [(t.was_interrupted, t.quality) for t in captured.of("turn")] == [
@@ -321,7 +327,8 @@ def test_what_a_turn_keeps_is_bounded(lenient: Capture) -> None:
     [
         (5, {}, "mark"), ("", {}, "mark"), ("m", {"ago_ms": "1"}, "mark"), ("m", {"ago_ms": float("nan")}, "mark"),
         ("m", {"ago_ms": 1e12}, "mark"), ("m", {"ago_ms": None}, "mark"), (Awkward(), {}, "mark"),
-        ("m", {"ago_ms": Awkward()}, "mark"), ("m", {"anchor": "nonsense"}, "mark.anchor"), ("m", {"anchor": []}, "mark.anchor"),
+        ("m", {"ago_ms": Awkward()}, "mark"), ("m", {"anchor": "nonsense"}, "mark.anchor"),
+        ("m", {"anchor": []}, "mark.anchor"),
     ],
 )  # fmt: skip
 def test_a_wrong_mark_is_counted_and_raises_only_in_a_test(name: Any, given: dict[str, Any], what: str) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+
 import voicelog
 from voicelog.client import state
 from voicelog.events import StageStarted

@@ -47,13 +47,16 @@ def test_a_message_has_the_events_topic_key_and_only_what_is_there(event: Event)
 
 def refused(value: bytes | None) -> DecodeError | None:
     """Return the refusal of a value, or None for an event; anything else that is raised fails the test."""
+    found: Event | DecodeError
     try:
-        assert isinstance(decode(value), Event)
+        found = decode(value)
     except DecodeError as exc:
-        assert exc.reason in REASONS
-        assert len(str(exc)) < 3000
-        return exc
-    return None
+        found = exc
+    if isinstance(found, Event):
+        return None
+    assert found.reason in REASONS
+    assert len(str(found)) < 3000
+    return found
 
 
 @given(st.binary())
@@ -147,7 +150,7 @@ def test_every_golden_message_has_a_type() -> None:
 def test_field_named_extra_is_an_unknown_field_like_any_other() -> None:
     """`extra` is where unknown fields are kept; on the wire its name means nothing."""
     value = b'{"v":1,"type":"error","stream_id":"s","seq":1,"ts":1767225600000000,"zeta":1,"extra":7,"alpha":2}'
-    event = wire.decode(value)
+    event = decode(value)
     assert event.extra == {"zeta": 1, "extra": 7, "alpha": 2}
     assert list(event.extra) == ["zeta", "extra", "alpha"]
-    assert wire.decode(wire.encode(event).value) == event
+    assert decode(encode(event).value) == event
