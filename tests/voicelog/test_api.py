@@ -179,7 +179,7 @@ def test_memory_does_not_grow_with_the_events(captured: Capture) -> None:
 PROGRAM = """
     import sys, voicelog
     if len(sys.argv) > 1:
-        voicelog.configure(brokers=sys.argv[1], flush_timeout_ms=300)
+        voicelog.configure(brokers=sys.argv[1], flush_timeout_ms=sys.argv[2])
     with voicelog.session("call"), voicelog.stage("llm"):
         print("the program's own output")
     sys.stderr.write("own error\\n")
@@ -190,7 +190,7 @@ PROGRAM = """
 def test_without_a_broker_output_and_exit_status_are_the_programs_own() -> None:
     alone = run_program(PROGRAM)
     began = time.monotonic()
-    with_voicelog = run_program(PROGRAM, NOBODY)
+    with_voicelog = run_program(PROGRAM, NOBODY, "300")
     lasted_s = time.monotonic() - began
     assert (alone.stdout, alone.stderr, alone.returncode) == ("the program's own output\n", "own error\n", 3)
     assert (with_voicelog.stdout, with_voicelog.returncode) == (alone.stdout, 3)
@@ -203,7 +203,7 @@ def test_without_a_broker_output_and_exit_status_are_the_programs_own() -> None:
 
 
 def test_at_exit_what_waits_is_sent(mock_broker: str) -> None:
-    found = run_program(PROGRAM, mock_broker)
+    found = run_program(PROGRAM, mock_broker, "20000")
     assert (found.stderr, found.returncode) == ("own error\n", 3)
     assert [e.TYPE for e in events_of(consume(mock_broker, 3))] == ["session_started", "llm_request", "session_ended"]
 
