@@ -16,11 +16,11 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from voicelog.events import TOPICS
 from voicelog.settings import Settings
+from voicelog_sink.client import make_client
 from voicelog_sink.errors import BrokerRefused, BrokerUnavailable, OffsetsLost
 from voicelog_sink.pipeline import Headers, Record
 
 log = logging.getLogger(__name__)
-kafka_log = logging.getLogger("voicelog_sink.librdkafka")
 
 COMMIT_EVERY_S = 1.0
 PAUSE_AFTER_S = 5.0
@@ -32,7 +32,7 @@ MAX_ASSIGN_S = 240.0
 DEFAULTS = {
     "client.id": "voicelog-sink",
     "auto.offset.reset": "error",
-    "fetch.max.bytes": 8 * 1024 * 1024,
+    "fetch.max.bytes": 1024 * 1024,
     "queued.max.messages.kbytes": 32 * 1024,
     "queued.min.messages": 10_000,
     "reconnect.backoff.max.ms": 5_000,
@@ -71,7 +71,7 @@ class RecordConsumer:
     def __init__(self, settings: Settings, on_rebalance: Counted, on_commit: Counted) -> None:
         """Make the client; nothing is connected yet."""
         config = {**DEFAULTS, **settings.kafka(), "group.id": settings.group, **ENFORCED}
-        self._consumer = Consumer(config, logger=kafka_log)
+        self._consumer = make_client(Consumer, config)
         self._group: str = settings.group
         self._topics = topic_names(settings.topic_prefix)
         self._on_rebalance = on_rebalance
@@ -93,6 +93,16 @@ class RecordConsumer:
     def assigned(self) -> int:
         """Return how many partitions this process owns."""
         return len(self._consumer.assignment())
+
+    def lags(self) -> Offsets:
+        """Return how many messages of each owned partition are not released, by what the last fetches said."""
+        lags = {}
+        for partition in self._consumer.assignment():
+            place = (partition.topic, partition.partition)
+            _, high = self._consumer.get_watermark_offsets(partition, cached=True)
+            if high >= 0:
+                lags[place] = max(0, high - self._released.get(place, 0))
+        return lags
 
     def poll(self, max_records: int, linger_s: float) -> list[Record]:
         """Return up to `max_records` records; blocks up to `linger_s`, longer during a rebalance.

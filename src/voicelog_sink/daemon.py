@@ -227,7 +227,9 @@ class Daemon:
 
     def _look(self) -> None:
         self.status.joined = self.consumer.is_joined()
+        lags = self.consumer.lags()
         self.metrics.set("assigned_partitions", self.consumer.assigned())
+        self.metrics.replace("consumer_lag", {(topic, str(number)): lag for (topic, number), lag in lags.items()})
 
     def _when_due(self, name: str, every_s: float, action: Callable[[], object]) -> None:
         now_s = time.monotonic()

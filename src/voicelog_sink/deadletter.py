@@ -10,17 +10,17 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from voicelog.events import TOPIC_DEAD_LETTERS
 from voicelog.settings import Settings
+from voicelog_sink.client import make_client
 from voicelog_sink.pipeline import DeadLetter
 from voicelog_sink.version import sink_version
 
 log = logging.getLogger(__name__)
-kafka_log = logging.getLogger("voicelog_sink.librdkafka")
 
 MAX_DEAD_LETTER_BYTES = 16 * 1024 * 1024
 HEADER_ROOM_BYTES = 256 * 1024
 MAX_HEADER_CHARS = 4_000
 """A stack trace or a message in a header is cut after it."""
-DELIVERY_TIMEOUT_MS = 30_000
+DELIVERY_TIMEOUT_MS = 10_000
 
 DEFAULTS = {
     "client.id": "voicelog-sink-dlq",
@@ -49,14 +49,14 @@ class DeadLetters:
     """The producer for what could not be stored. Used by one thread."""
 
     def __init__(self, settings: Settings) -> None:
-        """Make the client; it connects with the first letter."""
+        """Make the client; raises ConfigError for a setting that it refuses."""
         self.topic = settings.topic_prefix + TOPIC_DEAD_LETTERS
         self._config: dict[str, Any] = {**DEFAULTS, **settings.kafka(), **ENFORCED}
-        self._producer: Producer | None = None
+        self._producer: Producer = make_client(Producer, self._config)
         self._version = sink_version()
 
     def send(self, letters: Sequence[DeadLetter]) -> Delivery:
-        """Deliver the letters; return which were acknowledged and which are left. Blocks up to about 35 seconds.
+        """Deliver the letters; return which were acknowledged and which are left. Blocks up to about 15 seconds.
 
         Never raises for what the broker does: the caller sends what is left again.
         """
@@ -71,10 +71,8 @@ class DeadLetters:
 
     def close(self) -> None:
         """Let go of the client; letters that were not acknowledged are given up, their offsets were not released."""
-        if self._producer is not None:
-            self._producer.purge()
-            self._producer.flush(1)
-            self._producer = None
+        self._producer.purge()
+        self._producer.flush(1)
 
     def _produce(self, letter: DeadLetter, index: int, delivered: set[int], failures: list[KafkaError]) -> None:
         def acknowledged(error: KafkaError | None, _message: Message) -> None:
@@ -85,15 +83,14 @@ class DeadLetters:
 
         record = letter.record
         headers: list[tuple[str, str | bytes | None]] = [*record.headers, *headers_of(letter, self._version)]
-        producer = self._client()
         while True:
             try:
-                producer.produce(
+                self._producer.produce(
                     self.topic, record.value, record.key,
                     headers=headers, timestamp=record.timestamp_ms or 0, on_delivery=acknowledged,
                 )  # fmt: skip
             except BufferError:
-                producer.poll(0.1)
+                self._producer.poll(0.1)
             except KafkaException as exc:
                 failures.append(exc.args[0])
                 return
@@ -101,18 +98,12 @@ class DeadLetters:
                 return
 
     def _flush(self, failures: list[KafkaError]) -> None:
-        producer = self._client()
-        if producer.flush(DELIVERY_TIMEOUT_MS / 1000 + 5):
-            producer.purge()
-            producer.flush(1)
+        if self._producer.flush(DELIVERY_TIMEOUT_MS / 1000 + 5):
+            self._producer.purge()
+            self._producer.flush(1)
         if any(error.fatal() for error in failures):
             log.warning("the dead letters' producer is made anew after: %s", failures[0].str())
-            self._producer = None
-
-    def _client(self) -> Producer:
-        if self._producer is None:
-            self._producer = Producer(self._config, logger=kafka_log)
-        return self._producer
+            self._producer = make_client(Producer, self._config)
 
 
 def headers_of(letter: DeadLetter, version: str) -> list[tuple[str, str | bytes | None]]:

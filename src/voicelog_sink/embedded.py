@@ -6,14 +6,11 @@ keeping.
 
 from __future__ import annotations
 
-import logging
-
 from confluent_kafka import KafkaException, Producer
 
 from voicelog.events import TOPIC_DEAD_LETTERS, TOPICS
+from voicelog_sink.client import make_client
 from voicelog_sink.errors import BrokerUnavailable
-
-kafka_log = logging.getLogger("voicelog_sink.librdkafka")
 
 START_TIMEOUT_S = 10.0
 
@@ -24,7 +21,7 @@ class EmbeddedBroker:
     def __init__(self, prefix: str = "") -> None:
         """Start it, with the topics made; raises BrokerUnavailable."""
         config = {"test.mock.num.brokers": 1, "bootstrap.servers": "embedded", "log_level": 4}
-        self._cluster = Producer(config, logger=kafka_log)
+        self._cluster = make_client(Producer, config)
         self.address = self._start(prefix)
 
     def _start(self, prefix: str) -> str:

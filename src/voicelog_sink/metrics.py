@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import attrs
@@ -42,6 +42,7 @@ METRICS: tuple[MetricRow, ...] = (
     MetricRow("decode_errors_total", "counter", "records", ("reason",), "records that are no event that can be stored"),
     MetricRow("expired_total", "counter", "events", (), "events older than their time to live, which are not stored"),
     MetricRow("commits_total", "counter", "commits", ("result",), "commits of offsets, by ok or the broker's error"),
+    MetricRow("consumer_lag", "gauge", "messages", ("topic", "partition"), "messages that are yet to be stored"),
     MetricRow("assigned_partitions", "gauge", "partitions", (), "partitions that this process owns"),
     MetricRow("rebalances_total", "counter", "rebalances", ("event",), "partitions assigned, revoked or lost"),
     MetricRow("loop_seconds_total", "counter", "seconds", ("state",),
@@ -77,6 +78,14 @@ class Metrics:
         metric = self._labelled(name, labels)
         assert isinstance(metric, Gauge)
         metric.set(value)
+
+    def replace(self, name: str, values: Mapping[tuple[str, ...], float]) -> None:
+        """Set a labelled gauge to these values, each by its labels in the table's order, and to no others."""
+        metric = self._metrics[name]
+        assert isinstance(metric, Gauge)
+        metric.clear()
+        for labels, value in values.items():
+            metric.labels(*labels).set(value)
 
     def observe(self, name: str, value: float) -> None:
         """Add a value to a histogram."""

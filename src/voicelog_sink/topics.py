@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -21,10 +20,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are im
 
 from voicelog.events import TOPIC_DEAD_LETTERS, TOPICS
 from voicelog.settings import Settings
+from voicelog_sink.client import make_client
 from voicelog_sink.errors import BrokerRefused, BrokerUnavailable, TopicsMissing
 from voicelog_sink.stores.base import Difference
-
-kafka_log = logging.getLogger("voicelog_sink.librdkafka")
 
 INIT = "voicelog-sink init"
 TOPIC_MAX_BYTES = 8 * 1024 * 1024
@@ -86,7 +84,7 @@ class TopicAdmin:
     def __init__(self, settings: Settings) -> None:
         """Make the client; nothing is connected yet."""
         self._settings = settings
-        self._admin = AdminClient({"client.id": "voicelog-sink-admin", **settings.kafka()}, logger=kafka_log)
+        self._admin = make_client(AdminClient, {"client.id": "voicelog-sink-admin", **settings.kafka()})
 
     def wait(self, timeout_ms: int) -> None:
         """Return once the broker answers; raises BrokerUnavailable after `timeout_ms`."""
