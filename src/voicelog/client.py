@@ -83,19 +83,15 @@ class Client:
             **stream.base,
             **fields,
         }
-        reason = self._produce(stream, kind, event, headers)
+        value = None if self.closed else self._encode(event)
+        if value is not None:
+            reason = self.producer.produce(TOPIC_OF[kind], stream.key, value, headers)
+        else:
+            reason = "closed" if self.closed else "encode"
         if reason is None:
             self.counters.add("produced")
         else:
             self.counters.add("dropped", reason)
-
-    def _produce(self, stream: Stream, kind: str, event: dict[str, Any], headers: Headers | None) -> str | None:
-        if self.closed:
-            return "closed"
-        value = self._encode(event)
-        if value is None:
-            return "encode"
-        return self.producer.produce(TOPIC_OF[kind], stream.key, value, headers)
 
     def _encode(self, event: dict[str, Any]) -> bytes | None:
         try:

@@ -60,23 +60,25 @@ def _bool(text: str) -> bool:
 
 
 def _positive(text: str) -> int:
-    if not text.strip().isdecimal() or int(text) == 0:
+    number = text.strip()
+    if not number.isdecimal() or int(number) == 0:
         message = "expected a whole number above 0"
         raise ValueError(message)
-    return int(text)
+    return int(number)
 
 
 def _count(text: str) -> int:
-    if not text.strip().isdecimal():
+    number = text.strip()
+    if not number.isdecimal():
         message = "expected a whole number from 0 on"
         raise ValueError(message)
-    return int(text)
+    return int(number)
 
 
 def _brokers(text: str) -> str:
     for part in text.split(","):
         host, _, port = part.strip().rpartition(":")
-        if "/" in part or not host or not port.isdigit() or not 0 < int(port) < 65536:
+        if "/" in part or not host or not port.isdecimal() or not 0 < int(port) < 65536:
             message = "expected host:port, or several with commas, such as redpanda-0:9092,redpanda-1:9092"
             raise ValueError(message)
     return text

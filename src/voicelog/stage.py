@@ -165,7 +165,8 @@ class Stage(Given):
         fields = self._event(session, end_ns, status)
         if self._turn is not None:
             self._tell_turn(self._turn, end_ns, status)
-        client = client.live()
+        if client.closed:
+            client = client.live()
         headers = tracing.stamp(fields)
         for name in client.left_out:
             fields.pop(name, None)
@@ -249,7 +250,10 @@ class Stage(Given):
             self._entered_again += 1
             return self
         if client is not None:
-            self.begin()
+            try:
+                self._begin(client, None)
+            except Exception as exc:
+                client.fault("stage.begin", exc)
             self._token = stage_var.set(self)
         return self
 

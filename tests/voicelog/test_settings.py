@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from voicelog.errors import ConfigError
@@ -63,6 +63,8 @@ def test_a_wrong_value_is_refused_with_name_value_and_expectation(row: Setting) 
 
 @ROWS
 @given(text=st.text())
+@example(text="5\x1c")  # a space to strip(), none to int()
+@example(text="a:\u00b2")  # a digit, but no decimal
 def test_any_text_is_read_or_refused_with_a_sentence(row: Setting, text: str) -> None:
     sentence = f"{row.env}: expected"
     try:
