@@ -446,3 +446,43 @@ def test_stages_from_many_threads_are_each_recorded_once(captured: Capture) -> N
     assert len(events) == len({event.span_id for event in events}) == 800
     assert sorted(event.seq for event in captured.events) == list(range(1, 803))
     assert captured.of("session_ended")[0].events_total == 802
+
+
+class BrokenError(Exception):
+    pass
+
+
+def measure_and_fail() -> None:
+    voicelog.metric("m", 1)
+    voicelog.current_turn().mark("own")
+    raise BoomError("own")
+
+
+def test_a_fault_within_voicelog_is_counted_and_the_users_own_exception_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> str:
+        raise BrokenError("inside")
+
+    with capture(strict=False) as captured:
+        monkeypatch.setattr(captured, "produce", broken)
+        with pytest.raises(BoomError) as caught, voicelog.session(), voicelog.turn(), voicelog.stage("llm"):
+            measure_and_fail()
+        assert str(caught.value) == "own"
+        assert caught.value.__context__ is None
+        faults = captured.counters.snapshot()["faults"]
+    assert faults == {"session.start": 1, "metric": 1, "stage.finish": 1, "turn.end": 1, "session.end": 1}
+    assert "internal error in stage.finish, your program goes on: BrokenError('inside')" in caplog.text
+
+
+def test_a_fault_within_voicelog_raises_in_a_users_test(monkeypatch: pytest.MonkeyPatch, captured: Capture) -> None:
+    def broken(*_: object) -> str:
+        raise BrokenError("inside")
+
+    with voicelog.session():
+        stage = voicelog.stage("llm")
+        stage.begin()
+        with monkeypatch.context() as patched:
+            patched.setattr(captured, "produce", broken)
+            with pytest.raises(BrokenError, match="inside"):
+                stage.finish()
