@@ -9,6 +9,7 @@ import importlib
 import os
 import pkgutil
 import sys
+import traceback
 from collections.abc import Sequence
 from difflib import get_close_matches
 
@@ -79,12 +80,24 @@ def main(args: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return _leave_pipe()  # as click itself does for what it prints
+    except Exception as exc:
+        if sys.flags.dev_mode:
+            raise
+        return _fail(_unexpected(exc), FAILED)
     return status if isinstance(status, int) else 0
 
 
 def _fail(sentence: str, status: int) -> int:
     click.echo(f"voicelog-sink: {sentence}", err=True)
     return status
+
+
+def _unexpected(exc: Exception) -> str:
+    *_, frame = traceback.extract_tb(exc.__traceback__)
+    return (
+        f"unexpected {type(exc).__name__} at {os.path.basename(frame.filename)}:{frame.lineno}: {exc}; this is a fault "
+        "of voicelog-sink, please report it with the traceback that PYTHONDEVMODE=1 shows"
+    )
 
 
 def _leave_pipe() -> int:

@@ -199,6 +199,8 @@ class RecordConsumer:
         consumer.incremental_assign(starts)
         if self._held:
             consumer.pause(starts)
+        else:
+            consumer.resume(starts)
         for start in starts:
             self._released[start.topic, start.partition] = max(start.offset, 0)
         self._on_rebalance("assigned")

@@ -18,6 +18,7 @@ KEY_CHARS = 120
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _CHANGING = re.compile(r"0x[0-9a-f]+|\d+")
 _LIBRDKAFKA_PREFIX = re.compile(r"^[A-Z_]+ \[[^\]]*\] (\[thrd:[^\]]*\]: )?")
+_OTHER_CLIENTS = "property and will be ignored by this "
 
 
 class Repeats(logging.Filter):
@@ -76,12 +77,15 @@ class JsonLine(logging.Formatter):
 
 
 class Tidied(logging.Filter):
-    """Takes librdkafka's own prefix off its lines."""
+    """Takes librdkafka's own prefix off its lines, and leaves out what it says of settings of the other kind of client.
+
+    kafka_config goes to producer, consumer and admin client alike, so each is given some that are not its own.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Change the record, let every one through."""
+        """Change the record; return whether it is worth a line."""
         record.msg, record.args = _LIBRDKAFKA_PREFIX.sub("", record.getMessage()), ()
-        return True
+        return _OTHER_CLIENTS not in record.msg
 
 
 FORMATS: dict[str, type[logging.Formatter]] = {"text": TextLine, "json": JsonLine}

@@ -9,12 +9,24 @@ from typing import Any
 import click
 
 from voicelog.errors import ConfigError
-from voicelog.settings import BY_NAME, SETTINGS, Setting, Settings, load, parse
+from voicelog.settings import BY_NAME, Setting, Settings, load, parse
 
 STORE_SETTINGS = (
     "store", "start_timeout_ms", "cql_username", "cql_password", "cql_ca_file", "cql_certificate_file", "cql_key_file",
 )  # fmt: skip
 """What a command needs that only reads the store."""
+
+BROKER_SETTINGS = (
+    "brokers", "topic_prefix", "security_protocol", "sasl_mechanism", "sasl_username", "sasl_password", "ssl_ca_file",
+    "ssl_certificate_file", "ssl_key_file", "ssl_key_password", "kafka_config",
+)  # fmt: skip
+"""What a command needs to reach the broker."""
+
+INIT_SETTINGS = ("topic_partitions", "topic_replication", "topic_retention_ms", "topic_compression", "cql_replication")
+"""What only making topics and schema needs."""
+
+LOOP_SETTINGS = ("group", "http", "batch_max_events", "batch_linger_ms", "max_message_bytes", "ttl_days", "log_format")
+"""What the daemon's loop needs besides broker and store."""
 
 Command = Callable[..., Any]
 
@@ -22,13 +34,13 @@ _METAVARS = {"_brokers": "HOST:PORT", "_pairs": "NAME=VALUE"}
 
 
 def with_settings(*names: str) -> Callable[[Command], Command]:
-    """Give a command the options of these settings (all of the sink's without names) and `settings` as first argument.
+    """Give a command the options of these settings, which it must honour, and `settings` as first argument.
 
     What is on the command line wins over the environment. A wrong name or value in either raises ConfigError. A
     secret has no option, since every user of the machine can read a process's arguments: the environment alone
     gives it.
     """
-    rows = [BY_NAME[name] for name in names] or [row for row in SETTINGS if row.used_by != "library"]
+    rows = [BY_NAME[name] for name in names]
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
@@ -57,7 +69,7 @@ def load_strictly(given: dict[str, str | None]) -> Settings:
 
 def secrets_epilog(*names: str) -> str:
     """Return the sentence for a command's help that says which secrets the environment alone gives."""
-    rows = [BY_NAME[name] for name in names] or [row for row in SETTINGS if row.used_by != "library"]
+    rows = [BY_NAME[name] for name in names]
     secrets = ", ".join(f"{row.env} ({row.help})" for row in rows if row.secret)
     return f"Only from the environment, since arguments can be seen by others: {secrets}." if secrets else ""
 

@@ -13,6 +13,7 @@ from tests.running import SINK, environment, sink
 from voicelog.errors import ConfigError
 from voicelog.settings import SETTINGS, Settings, load
 from voicelog_sink import cli
+from voicelog_sink.commands import dev, init, run
 from voicelog_sink.options import flag, secrets_epilog, with_settings
 
 FOR_THE_SINK = [row for row in SETTINGS if row.used_by != "library"]
@@ -37,7 +38,7 @@ def loaded(*args: str) -> Settings:
     caught: list[Settings] = []
 
     @click.command()
-    @with_settings()
+    @with_settings(*(row.name for row in FOR_THE_SINK))
     def command(settings: Settings) -> None:
         caught.append(settings)
 
@@ -59,13 +60,31 @@ def test_option_sets_its_setting_and_wins_over_the_environment(row, monkeypatch)
     assert loaded().values[row.name] == load({}, {row.env: other})[0].values[row.name]
 
 
-@pytest.mark.parametrize("name", ["run", "dev", "init"])
-def test_help_shows_each_option_with_environment_and_default_and_has_an_example(name: str) -> None:
+@pytest.mark.parametrize("module", [run, dev, init], ids=lambda module: module.__name__.rpartition(".")[2])
+def test_help_shows_each_option_with_environment_and_default_and_has_an_example(module) -> None:
+    name = module.__name__.rpartition(".")[2]
     text = help_of(name)
     for row in OPTIONS:
-        assert f"{flag(row)} " in text
-        assert f"[env: {row.env}" in text
+        assert (f" {flag(row)} " in text) == (row.name in module.SETTINGS)
+        assert (f"[env: {row.env};" in text or f"[env: {row.env}]" in text) == (row.name in module.SETTINGS)
     assert f"voicelog-sink {name}" in text.partition("Example")[2]
+
+
+def test_every_setting_of_the_sink_is_an_option_of_run_or_init() -> None:
+    assert {row.name for row in FOR_THE_SINK} == {*run.SETTINGS, *init.SETTINGS}
+
+
+def test_fault_of_our_own_is_one_sentence_and_a_traceback_on_request() -> None:
+    program = (
+        "import sys; from voicelog_sink import cli; from voicelog_sink.commands import init;"
+        "init.command.callback = lambda **given: {}['nothing']; sys.exit(cli.main(['init']))"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "unexpected KeyError at <string>:1: 'nothing'; this is a fault of voicelog-sink" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    shown = subprocess.run([sys.executable, "-X", "dev", "-c", program], capture_output=True, text=True, check=False)
+    assert "Traceback" in shown.stderr
 
 
 @pytest.mark.parametrize("row", SECRETS, ids=lambda row: row.name)

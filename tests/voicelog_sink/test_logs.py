@@ -66,11 +66,14 @@ def test_repeated_warning_is_said_once_a_minute_with_how_many_were_left_out() ->
     assert said("down after 4 ms") is None
 
 
-def test_librdkafkas_lines_lose_their_prefix(capsys) -> None:
+def test_librdkafkas_lines_lose_their_prefix_and_do_not_complain_of_other_clients_settings(capsys) -> None:
     logs.set_up("text")
     text = "FAIL [voicelog-sink#consumer-1] [thrd:127.0.0.1:1/bootstrap]: 127.0.0.1:1/bootstrap: Connect failed"
     logging.getLogger("voicelog_sink.librdkafka").error(text)
-    assert lines(capsys)[0].endswith("ERROR voicelog_sink.librdkafka: 127.0.0.1:1/bootstrap: Connect failed")
+    ours = "CONFWARN [x#producer-1] [thrd:app]: Configuration property group.id is a consumer property and will be "
+    logging.getLogger("voicelog_sink.librdkafka").warning(ours + "ignored by this producer instance")
+    (line,) = lines(capsys)
+    assert line.endswith("ERROR voicelog_sink.librdkafka: 127.0.0.1:1/bootstrap: Connect failed")
 
 
 def test_unknown_format_is_refused() -> None:

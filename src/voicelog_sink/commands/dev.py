@@ -17,11 +17,13 @@ from voicelog_sink.daemon import Daemon
 from voicelog_sink.embedded import EmbeddedBroker
 from voicelog_sink.http import application, serving
 from voicelog_sink.metrics import Metrics
-from voicelog_sink.options import secrets_epilog, with_settings
+from voicelog_sink.options import LOOP_SETTINGS, STORE_SETTINGS, secrets_epilog, with_settings
 from voicelog_sink.signals import stop_on_signals
 from voicelog_sink.status import Status
 
 log = logging.getLogger(__name__)
+
+SETTINGS = (*STORE_SETTINGS, "topic_prefix", *LOOP_SETTINGS, "kafka_config")
 
 EXAMPLE = """\b
 Examples:
@@ -32,11 +34,11 @@ Examples:
 
 
 @click.command(
-    epilog=EXAMPLE + secrets_epilog(),
+    epilog=EXAMPLE + secrets_epilog(*SETTINGS),
     context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
 )
 @click.argument("command_line", metavar="[-- COMMAND...]", nargs=-1, type=click.UNPROCESSED)
-@with_settings()
+@with_settings(*SETTINGS)
 def command(settings: Settings, command_line: tuple[str, ...]) -> int:
     """Run an embedded broker, the sink and a store in one process, and COMMAND with VOICELOG_BROKERS set to it.
 

@@ -7,9 +7,11 @@ import click
 from voicelog.settings import Settings
 from voicelog_sink import logs
 from voicelog_sink.opening import open_store
-from voicelog_sink.options import secrets_epilog, with_settings
+from voicelog_sink.options import BROKER_SETTINGS, INIT_SETTINGS, STORE_SETTINGS, secrets_epilog, with_settings
 from voicelog_sink.stores.base import Difference
 from voicelog_sink.topics import TopicAdmin
+
+SETTINGS = (*BROKER_SETTINGS, *STORE_SETTINGS, *INIT_SETTINGS, "ttl_days", "log_format")
 
 EXAMPLE = """\b
 Examples:
@@ -19,9 +21,9 @@ Examples:
 """
 
 
-@click.command(epilog=EXAMPLE + secrets_epilog())
+@click.command(epilog=EXAMPLE + secrets_epilog(*SETTINGS))
 @click.option("--check", is_flag=True, help="Say what is not as it should be, change nothing; status 1 if there is any")
-@with_settings()
+@with_settings(*SETTINGS)
 def command(settings: Settings, check: bool) -> int:
     """Make the topics and the store's schema, or change them to what they should be. A second run does nothing."""
     logs.set_up(settings.log_format)

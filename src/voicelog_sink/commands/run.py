@@ -12,11 +12,13 @@ from voicelog_sink.daemon import Daemon
 from voicelog_sink.errors import Unfinished
 from voicelog_sink.http import application, serving
 from voicelog_sink.metrics import Metrics
-from voicelog_sink.options import secrets_epilog, with_settings
+from voicelog_sink.options import BROKER_SETTINGS, LOOP_SETTINGS, STORE_SETTINGS, secrets_epilog, with_settings
 from voicelog_sink.signals import stop_on_signals
 from voicelog_sink.status import Status
 
 log = logging.getLogger(__name__)
+
+SETTINGS = (*BROKER_SETTINGS, *STORE_SETTINGS, *LOOP_SETTINGS)
 
 EXAMPLE = """\b
 Example:
@@ -25,8 +27,8 @@ Example:
 """
 
 
-@click.command(epilog=EXAMPLE + secrets_epilog())
-@with_settings()
+@click.command(epilog=EXAMPLE + secrets_epilog(*SETTINGS))
+@with_settings(*SETTINGS)
 def command(settings: Settings) -> None:
     """Drain the topics into the store, until SIGTERM or Ctrl-C; any number of replicas share the work.
 
