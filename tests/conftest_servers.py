@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator
 from typing import Any, TypeVar
 
 import pytest
+
 from tests.servers import CassandraServer, JavaServer, KafkaServer
 from tests.servers.cql import cql_session, drop_keyspace, server_url, with_keyspace
 from tests.servers.topics import delete_topics

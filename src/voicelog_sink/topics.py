@@ -53,11 +53,14 @@ class Topic:
 
 def wanted(settings: Settings) -> list[Topic]:
     """Return the topics as the settings want them, the dead letters last."""
-    events = [_topic(settings, name, settings.topic_retention_ms, TOPIC_MAX_BYTES) for name in TOPICS]
+    # The broker's own clock stamps what comes in: it refuses messages from a program whose clock runs an hour ahead,
+    # and keeps those of one that runs behind for too short a time. An event carries its own ts.
+    stamped = {"message.timestamp.type": "LogAppendTime"}
+    events = [_topic(settings, name, settings.topic_retention_ms, TOPIC_MAX_BYTES, stamped) for name in TOPICS]
     keep_ms = max(
         settings.topic_retention_ms, min(settings.topic_retention_ms * DEAD_LETTERS_RETENTION, MAX_RETENTION_MS)
     )
-    return [*events, _topic(settings, TOPIC_DEAD_LETTERS, keep_ms, DEAD_LETTERS_MAX_BYTES)]
+    return [*events, _topic(settings, TOPIC_DEAD_LETTERS, keep_ms, DEAD_LETTERS_MAX_BYTES, {})]
 
 
 def differences(want: Topic, live: Topic | None) -> list[Difference]:
@@ -197,12 +200,13 @@ def unreachable(address: str, timeout_ms: int, why: str) -> str:
     )
 
 
-def _topic(settings: Settings, name: str, retention_ms: int, max_bytes: int) -> Topic:
+def _topic(settings: Settings, name: str, retention_ms: int, max_bytes: int, more: dict[str, str]) -> Topic:
     config = {
         "cleanup.policy": "delete",
         "retention.ms": str(retention_ms),
         "compression.type": settings.topic_compression,
         "max.message.bytes": str(max_bytes),
+        **more,
     }
     if settings.topic_replication >= 3:
         config["min.insync.replicas"] = "2"

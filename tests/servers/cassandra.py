@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cassandra.cluster import NoHostAvailable
+
 from tests.servers.cql import cql_session
 from tests.servers.fetch import Distribution
 from tests.servers.ports import free_ports

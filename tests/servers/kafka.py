@@ -8,6 +8,7 @@ from pathlib import Path
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
+
 from tests.servers.fetch import Distribution
 from tests.servers.ports import free_ports
 from tests.servers.server import JavaServer, ServerError

@@ -22,7 +22,7 @@ def test_event_topics_and_dead_letters_are_wanted_with_the_prefix() -> None:
 def test_topic_takes_8_mb_and_its_acknowledged_messages_survive_one_broker_of_three() -> None:
     config = {
         "cleanup.policy": "delete", "retention.ms": "86400000", "compression.type": "zstd",
-        "max.message.bytes": "8388608", "min.insync.replicas": "2",
+        "max.message.bytes": "8388608", "message.timestamp.type": "LogAppendTime", "min.insync.replicas": "2",
     }  # fmt: skip
     assert Topic("eu-stt-results", 6, 3, config) == WANT
 
