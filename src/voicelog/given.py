@@ -54,12 +54,19 @@ class Given:
                 self._invalid(f"usage.{name}", f"usage({name}={shown(value)}): expected a number from 0 on")
 
     def _set_other(self, name: str, value: Any) -> None:
-        if name == "usage" and isinstance(value, dict):
-            self.usage(**{text(k): v for k, v in value.items()})
+        if name == "usage":
+            self._set_usage(value)
             return
         if self._attributes is None:
             self._attributes = {}
         self._attributes[name] = value
+
+    def _set_usage(self, value: Any) -> None:
+        counts = fit((dict,), value)
+        if counts is not None:
+            self.usage(**{text(k): v for k, v in counts.items()})
+        elif value is not None:
+            self._invalid("stage.usage", f"usage={shown(value)}: expected a dict of numbers")
 
     def _set_unfit(self, name: str, kinds: tuple[type, ...], value: Any) -> None:
         if value is None:

@@ -31,7 +31,7 @@ PARTS: tuple[Part, ...] = (
     Part("user_speech_end", "stt_final", "transcription", "service", ("stt",)),
     Part("stt_final", "turn_committed", "endpointing", "setting", ()),
     Part("turn_committed", "llm_request", "turn_callback", "bot", ()),
-    Part("llm_request", "llm_first_token", "llm_ttft", "service", ("llm", "tool")),
+    Part("llm_request", "llm_first_token", "llm_ttft", "service", ("llm",)),
     Part("llm_first_token", "llm_first_sentence", "text_aggregation", "pipeline", ("llm",)),
     Part("llm_first_sentence", "tts_request", "to_tts", "pipeline", ("llm",)),
     Part("tts_request", "tts_first_byte", "tts_ttfb", "service", ("tts",)),
@@ -48,6 +48,8 @@ NO_MARKS = (None, None, None)
 START = PARTS[0].start
 END = PARTS[-1].end
 TOOL = "tool"
+AROUND_TOOLS = frozenset({"turn_callback", "llm_ttft", "text_aggregation", "to_tts"})
+"""The parts in which a bot calls tools: before it asks the model, while it waits, and before it speaks."""
 UNATTRIBUTED = "unattributed"
 
 FIGURES: dict[str, tuple[str, str]] = {
@@ -130,7 +132,7 @@ def _parts(joined: list[Part], start: int, end: int, stages: Sequence[Interval])
         return []
     stage = last.stages[0] if last.stages and key != UNATTRIBUTED else None
     whole = Contribution(key=key, us=end - start, owner=owner, stage=stage)
-    return _without_tools(whole, start, end, stages) if any(TOOL in part.stages for part in joined) else [whole]
+    return _without_tools(whole, start, end, stages) if any(part.key in AROUND_TOOLS for part in joined) else [whole]
 
 
 def _without_tools(whole: Contribution, start: int, end: int, stages: Sequence[Interval]) -> list[Contribution]:

@@ -58,12 +58,11 @@ MAX_MS = 30 * 86_400_000
 
 def _publish_stage(client: Client, name: str, fields: dict[str, Any]) -> None:
     turn: Turn | None = fields.pop("turn", None)
-    ago_ms, duration_ms = (_ms(client, fields, key) or 0.0 for key in ("ago_ms", "duration_ms"))
-    first_ms = _ms(client, fields, "first_item_ms")
+    ago_ms, duration_ms, first_ms = (_ms(client, fields, key) for key in ("ago_ms", "duration_ms", "first_item_ms"))
     status, error = fields.pop("status", None), fields.pop("error", None)
-    end_ns = client.clock.now_ns() - int(ago_ms * 1e6)
+    end_ns = client.clock.now_ns() - int((ago_ms or 0) * 1e6)
     stage = Stage(name, turn, **{key: value for key, value in fields.items() if value is not None})
-    stage.publish(end_ns - int(duration_ms * 1e6), end_ns, first_ms, status, error)
+    stage.publish(end_ns, duration_ms, first_ms, status, error)
 
 
 def _ms(client: Client, fields: dict[str, Any], name: str) -> float | None:

@@ -33,7 +33,7 @@ class Stage(Given):
 
     __slots__ = (
         "_entered_again", "_first_ns", "_given_turn", "_items", "_parent_id", "_session", "_start_ns", "_status",
-        "_token", "_turn", "span_id",
+        "_token", "_turn", "_untimed", "span_id",
     )  # fmt: skip
 
     def __init__(self, name: str, turn: Turn | None = None, /, **fields: Any) -> None:
@@ -49,6 +49,7 @@ class Stage(Given):
         self._status: str | None = None
         self._first_ns: int | None = None
         self._items: Items | None = None
+        self._untimed = False
         if fields:
             self.set(**fields)
 
@@ -134,7 +135,7 @@ class Stage(Given):
         self._session, self._start_ns = session, start_ns
         self._client = client
         mark = STAGE_MARKS.get(self.name, NO_MARKS)[0]
-        if mark is not None and self._turn is not None:
+        if mark is not None and self._turn is not None and not self._untimed:
             self._turn.stage_mark(mark, start_ns)
 
     def _reset(self) -> None:
@@ -188,6 +189,8 @@ class Stage(Given):
             "status": status,
             **self._fields,
         }
+        if self._untimed:
+            del fields["duration_ms"]
         if self._first_ns is not None:
             fields["first_item_ms"] = (self._first_ns - start_ns) / 1e6
         if self._items is not None:
@@ -210,17 +213,27 @@ class Stage(Given):
             turn.stage_mark(mark, end_ns)
 
     def publish(
-        self, start_ns: int, end_ns: int, first_ms: float | None, status: str | None, error: BaseException | None
+        self,
+        end_ns: int,
+        duration_ms: float | None,
+        first_ms: float | None,
+        status: str | None,
+        error: BaseException | None,
     ) -> None:
-        """Emit the stage with times measured elsewhere, monotonic nanoseconds; raises what goes wrong."""
+        """Emit the stage with times measured elsewhere; raises what goes wrong.
+
+        `end_ns` is monotonic. Without a duration the start is not known: the event has none, and sets no mark of it.
+        """
         client = state.current
         if client is None:
             return
+        self._untimed = duration_ms is None
+        start_ns = end_ns - int((duration_ms or 0) * 1e6)
         self._begin(client, start_ns)
         if self._client is None:
             return
         if first_ms is not None:
-            self._first(start_ns + int(first_ms * 1e6))
+            self._publish_first(start_ns, duration_ms, first_ms)
         if error is not None:
             self.fail(error)
         if isinstance(status, str) and status in STATUSES:
@@ -229,6 +242,14 @@ class Stage(Given):
             self._invalid("publish.status", f"status={shown(status)}: expected one of {', '.join(STATUSES)}")
         self._client = None
         self._finish(client, None, end_ns)
+
+    def _publish_first(self, start_ns: int, duration_ms: float | None, first_ms: float) -> None:
+        if duration_ms is None:
+            self._first_ns = start_ns + int(first_ms * 1e6)
+        elif first_ms > duration_ms:
+            self._invalid("publish.first_item_ms", f"first_item_ms={first_ms}: expected at most duration_ms={duration_ms}")
+        else:
+            self._first(start_ns + int(first_ms * 1e6))
 
     def started_fields(self) -> dict[str, Any]:
         """Return the fields of a stage_started event for this open stage."""

@@ -187,8 +187,9 @@ class Turn:
         return self.start()
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
-        if exc is not None and status_of(exc) != "error":
-            self._interrupted = self._interrupted or status_of(exc) == "cancelled"
+        status = "ok" if exc is None else status_of(exc)
+        self._failed = status == "error"
+        self._interrupted = self._interrupted or status == "cancelled"
         self.end()
 
     async def __aenter__(self) -> Self:

@@ -70,6 +70,14 @@ def test_usage_keeps_the_last_value_of_each_count(captured: Capture) -> None:
     assert captured.of("llm_request")[0].usage == {"input_tokens": 10, "output_tokens": 7, "audio_seconds": 1.5}
 
 
+@pytest.mark.parametrize("value", [5, "10", [("input_tokens", 1)], Awkward()])
+def test_usage_that_is_no_dict_is_left_out_and_counted(lenient: Capture, value: Any) -> None:
+    with voicelog.session(), voicelog.stage("llm", usage=value):
+        pass
+    assert (lenient.of("llm_request")[0].usage, lenient.of("llm_request")[0].attributes) == (None, None)
+    assert lenient.counters.snapshot()["invalid"] == {"stage.usage": 1}
+
+
 def test_a_prompt_is_sent_only_when_it_is_captured() -> None:
     messages = [{"role": "user", "content": "hi"}]
     for given_content, prompt, response in (("all", '[{"role":"user","content":"hi"}]', "yes"), ("none", None, None)):
