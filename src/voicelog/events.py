@@ -223,7 +223,7 @@ class Turn(Event):
     anchor: str | None = _field("what user_speech_end was taken from", choices=ANCHORS)
     quality: str | None = _field("how far user_bot_latency_ms can be trusted", choices=QUALITIES)
     was_interrupted: bool | None = _field("the user spoke into the bot's speech")
-    end_reason: str | None = _field("completed, interrupted, session_closed")
+    end_reason: str | None = _field("completed, interrupted, error (an exception left it), session_closed")
 
 
 @attrs.frozen(kw_only=True)

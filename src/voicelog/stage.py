@@ -247,7 +247,9 @@ class Stage(Given):
         if duration_ms is None:
             self._first_ns = start_ns + int(first_ms * 1e6)
         elif first_ms > duration_ms:
-            self._invalid("publish.first_item_ms", f"first_item_ms={first_ms}: expected at most duration_ms={duration_ms}")
+            self._invalid(
+                "publish.first_item_ms", f"first_item_ms={first_ms}: expected at most duration_ms={duration_ms}"
+            )
         else:
             self._first(start_ns + int(first_ms * 1e6))
 

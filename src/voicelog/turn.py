@@ -42,6 +42,7 @@ class Turn:
         self._attributes: dict[str, Any] = {}
         self._anchor: str | None = None
         self._interrupted = False
+        self._failed = False
 
     @property
     def session(self) -> Session | None:
@@ -122,7 +123,7 @@ class Turn:
     def _forget(self) -> None:
         """Begin anew: what was measured belongs to the run that ended."""
         self._marks, self._stage_marks, self._stages, self._attributes = {}, {}, [], {}
-        self._anchor, self._interrupted = None, False
+        self._anchor, self._interrupted, self._failed = None, False, False
 
     def end(self, *, end_reason: str | None = None) -> None:
         """Close the turn and emit its event; a second call does nothing."""
@@ -167,16 +168,15 @@ class Turn:
             "anchor": self._anchor if START in marks else None,
             "quality": self._quality(latency, marks),
             "was_interrupted": self._interrupted,
-            "end_reason": (text(end_reason) if end_reason is not None else "")
-            or ("interrupted" if self._interrupted else "completed"),
-            "status": "interrupted" if self._interrupted else "ok",
+            "end_reason": self._end_reason(end_reason),
+            "status": "error" if self._failed else "interrupted" if self._interrupted else "ok",
             "attributes": clean(self._attributes) if self._attributes else None,
         }
         return {name: value for name, value in fields.items() if value is not None}
 
     def _end_reason(self, given: str | None) -> str:
         found = text(given) if given is not None else ""
-        return found or ("interrupted" if self._interrupted else "completed")
+        return found or ("error" if self._failed else "interrupted" if self._interrupted else "completed")
 
     def _quality(self, latency: Latency, marks: dict[str, int]) -> str:
         if START not in marks or END in marks:

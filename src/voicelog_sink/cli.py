@@ -78,8 +78,8 @@ def main(args: Sequence[str] | None = None) -> int:
         return _fail(str(exc), FAILED)
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
-    except BrokenPipeError:
-        return _leave_pipe()  # as click itself does for what it prints
+    except (BrokenPipeError, SystemExit):  # the latter is click's own way out of a closed pipe
+        return _leave_pipe()  # whoever reads had enough, as `head` has: that is no failure
     except Exception as exc:
         if sys.flags.dev_mode:
             raise
@@ -103,4 +103,4 @@ def _unexpected(exc: Exception) -> str:
 def _leave_pipe() -> int:
     """Point stdout at nothing, so that the interpreter's last flush has somewhere to go."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return FAILED
+    return 0

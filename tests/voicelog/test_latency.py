@@ -112,17 +112,31 @@ def test_all_marks_give_every_figure() -> None:
     assert measure(marks, [], "vad").figures["user_bot_latency_ms"] == Figure(value_ms=1.15, quality="ok", anchor="vad")
 
 
-def test_tools_are_cut_out_of_the_wait_for_the_first_token_and_counted_once() -> None:
+def test_tools_are_cut_out_of_what_lies_between_the_callback_and_the_voice_and_counted_once() -> None:
     tools = [
         Interval("tool", 400, 500),
         Interval("tool", 450, 550),
         Interval("tool", 700, 2000),
         Interval("tool", 0, 10),
+        Interval("tool", 310, 320),
     ]
-    assert contributions(ALL, tools)[3:8] == [
-        part("llm_ttft", 50, "service", "llm"), part("tool", 150, "bot", "tool"), part("llm_ttft", 150, "service",
-        "llm"),
-        part("tool", 50, "bot", "tool"), part("text_aggregation", 150, "pipeline", "llm"),
+    assert contributions(ALL, tools) == [
+        part("transcription", 100, "service", "stt"), part("endpointing", 200, "setting"),
+        part("turn_callback", 10, "bot"), part("tool", 10, "bot", "tool"), part("turn_callback", 30, "bot"),
+        part("llm_ttft", 50, "service", "llm"), part("tool", 150, "bot", "tool"),
+        part("llm_ttft", 150, "service", "llm"), part("tool", 50, "bot", "tool"),
+        part("tool", 150, "bot", "tool"), part("tool", 10, "bot", "tool"),
+        part("tts_ttfb", 200, "service", "tts"), part("playback", 40, "pipeline", "tts"),
+    ]  # fmt: skip
+
+
+def test_a_tool_between_two_answers_of_the_model_is_the_bots_and_not_the_pipelines() -> None:
+    """The usual function call: the model answers with a call, the tool runs, the model answers again."""
+    marks = {START: 0, "stt_final": 50, "turn_committed": 51, "llm_request": 51, "llm_first_token": 101,
+             "tts_request": 402, "tts_first_byte": 452, END: 452}  # fmt: skip
+    stages = [Interval("llm", 51, 120), Interval("tool", 120, 320), Interval("llm", 320, 410)]
+    assert contributions(marks, stages)[3:6] == [
+        part("to_tts", 19, "pipeline", "llm"), part("tool", 200, "bot", "tool"), part("to_tts", 82, "pipeline", "llm"),
     ]  # fmt: skip
 
 

@@ -170,3 +170,20 @@ def test_switched_off_nothing_happens_and_nothing_is_read() -> None:
     voicelog.log_error(Awkward())  # type: ignore[arg-type]
     voicelog.health(Awkward(), Awkward())  # type: ignore[arg-type]
     assert voicelog.stats()["enabled"] is False
+
+
+def test_without_a_duration_there_is_none_and_no_mark_of_a_start(voicelog_capture: Capture) -> None:
+    """A missing value is null, never 0: it must not be averaged in."""
+    with voicelog.session(), voicelog.turn() as turn:
+        turn.mark("user_speech_end")
+        voicelog.publish_stt_result("hello")
+        voicelog.publish_llm_request("well", first_item_ms=120)
+    (stt,), (llm,), (ended,) = (voicelog_capture.of(kind) for kind in ("stt_result", "llm_request", "turn"))
+    assert (stt.duration_ms, stt.first_item_ms) == (None, None)
+    assert (llm.duration_ms, llm.first_item_ms) == (None, 120.0)
+    assert set(ended.marks) == {"user_speech_end", "stt_final"}
+
+
+def test_first_item_after_the_end_is_left_out(voicelog_capture: Capture) -> None:
+    with voicelog.session(), pytest.raises(ConfigError, match=r"first_item_ms=300.*expected at most duration_ms=200"):
+        voicelog.publish_llm_request("well", duration_ms=200, first_item_ms=300)

@@ -384,3 +384,10 @@ def test_async_with_is_a_turn_too(captured: Capture) -> None:
 
     asyncio.run(main())
     assert [t.turn_id for t in captured.of("turn")] == ["t"]
+
+
+def test_turn_that_an_exception_left_says_so(voicelog_capture: Capture) -> None:
+    with pytest.raises(ValueError, match="boom"), voicelog.session(), voicelog.turn():
+        raise ValueError("boom")
+    (ended,) = voicelog_capture.of("turn")
+    assert (ended.status, ended.end_reason) == ("error", "error")

@@ -181,4 +181,4 @@ def test_output_into_a_closed_pipe_is_no_traceback() -> None:
     )
     assert reader.stdin is not None
     reader.stdin.close()
-    assert (ended.returncode, ended.stderr) == (cli.FAILED, b"")
+    assert (ended.returncode, ended.stderr) == (0, b"")

@@ -103,7 +103,7 @@ def test_no_calls_is_no_failure_and_says_what_to_do_on_stderr(run: Run, calls: l
             assert run(command, "--since", "1s", *flag) == (
                 0,
                 "",
-                f"{what} since 1s: look further back with --since 7d\n",
+                f"{what} since 1s: look elsewhere with --since, such as --since 7d\n",
             )
 
 

@@ -50,7 +50,7 @@ def command(settings: Settings, since: str, limit: int, as_json: bool) -> int:
     with reading(settings) as store:
         found = sessions(store, since_ms(since, now_ms), now_ms + DAY_MS, limit)
     if not found:
-        click.echo(f"no calls since {since}: look further back with --since 7d", err=True)
+        click.echo(f"no calls since {since}: look elsewhere with --since, such as --since 7d", err=True)
     elif as_json:
         for summary in found:
             click.echo(shapes.line(shapes.session_shape(summary)))

@@ -58,7 +58,7 @@ def command(settings: Settings, since: str, by: tuple[str, ...], as_json: bool) 
     with reading(settings) as store:
         found = stats(store, since_ms(since, now_ms), now_ms + DAY_MS, by)
     if not found:
-        click.echo(f"nothing was measured since {since}: look further back with --since 7d", err=True)
+        click.echo(f"nothing was measured since {since}: look elsewhere with --since, such as --since 7d", err=True)
     elif as_json:
         for row in found:
             click.echo(shapes.line(shapes.stats_shape(row)))
