@@ -9,7 +9,8 @@ from pathlib import Path
 import attrs
 import click
 
-from voicelog import counters, errors, events, latency, settings
+import voicelog
+from voicelog import counters, errors, events, latency, settings, testing
 from voicelog_sink import cli, metrics, tables
 
 HERE = Path(__file__).parent / "reference"
@@ -188,7 +189,58 @@ def commands_page() -> str:
     return "\n".join(text)
 
 
+def signature(thing: object) -> str:
+    """Return a callable's parameters without their annotations."""
+    if not callable(thing):
+        return ""
+    bare = [p.replace(annotation=inspect.Parameter.empty) for p in inspect.signature(thing).parameters.values()]
+    return str(inspect.Signature([p for p in bare if p.name != "self"]))
+
+
+def methods(cls: type) -> Rows:
+    """Return a row a public method or property of a class, with the effect that its docstring begins with."""
+    rows = []
+    for name, member in inspect.getmembers(cls):
+        doc = inspect.getdoc(member)
+        if (
+            name.startswith("_")
+            or name in INTERNAL
+            or not doc
+            or not (callable(member) or isinstance(member, property))
+        ):
+            continue
+        shown = name if isinstance(member, property) else f"{name}{signature(member)}"
+        rows.append((f"`.{shown}`", doc.splitlines()[0]))
+    return rows
+
+
+INTERNAL = frozenset({
+    "begin", "finish", "took_item", "waited", "publish", "started_fields", "place", "stage_mark", "stage_ran",
+    "count_turn", "turn_closed", "turn_opened", "close", "flush", "produce", "queued", "renew_stream", "live",
+})  # fmt: skip
+"""What the library's own files call on each other."""
+
+
+def api_page() -> str:
+    """Return the page of the Python API: the library's public names, with their docstrings."""
+    text = ["# Python API\n", NOTE]
+    for name in voicelog.__all__:
+        thing = getattr(voicelog, name)
+        if inspect.isclass(thing):
+            own = thing.__name__ in ("Session", "Stage", "Turn")
+            rows = methods(thing) if own else []
+            text += [f"## `voicelog.{name}`\n", f"{inspect.getdoc(thing)}\n"]
+            text += [table(("name", "effect"), rows)] if rows else []
+        else:
+            text += [f"## `voicelog.{name}{signature(thing)}`\n", f"{inspect.getdoc(thing)}\n"]
+    text += ["## `voicelog.testing`\n", f"{inspect.getdoc(testing)}\n"]
+    text += [f"### `capture{signature(testing.capture)}`\n", f"{inspect.getdoc(testing.capture)}\n"]
+    text += [table(("name", "effect"), methods(testing.Capture))]
+    return "\n".join(text)
+
+
 PAGES = {
+    "api.md": api_page,
     "events.md": events_page,
     "settings.md": settings_page,
     "metrics.md": metrics_page,

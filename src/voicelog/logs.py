@@ -15,7 +15,8 @@ from voicelog.publish import emit_here
 class LogHandler(logging.Handler):
     """Sends what is logged inside a session, and from WARNING up what is logged outside of one.
 
-    `logging.getLogger().addHandler(voicelog.LogHandler())`. Never blocks; raises nothing. What voicelog itself logs is
+    `logging.basicConfig(); logging.getLogger().addHandler(voicelog.LogHandler())`: as the only handler it would keep
+    Python from printing warnings, voicelog's own among them. Never blocks; raises nothing. What voicelog itself logs is
     not sent.
     """
 

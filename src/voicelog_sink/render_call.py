@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from rich.console import Console
 from rich.text import Text
 
-from voicelog.events import Contribution, Event, Log, Metric, SessionEnded, SessionStarted, Turn
+from voicelog.events import Contribution, Event, Health, Log, Metric, SessionEnded, SessionStarted, Turn
 from voicelog_sink.calls import Call, CallTurn
 from voicelog_sink.render import (
     OWNER_STYLES,
@@ -88,7 +88,7 @@ class CallPrinter:
     def _print_turn(self, summary: Summary, turn: CallTurn, number: int) -> None:
         event = turn.event
         name = Text(f"Turn {event.turn_number if event and event.turn_number else number}", "bold")
-        began = f"+{span(turn.started_us / 1000 - summary.started_at)}"
+        began = _after(turn.started_us / 1000 - summary.started_at)
         self._line()
         self._line(self._joined([name, began, span(event.duration_ms) if event else "still open", *_turn_flags(event)]))
         for heard in turn.heard:
@@ -113,7 +113,9 @@ class CallPrinter:
     def _print_latency(self, turn: Turn) -> None:
         if turn.user_bot_latency_ms is None:
             if turn.quality not in (None, "ok"):
-                self._hanging("latency", Text(f"not measured ({turn.quality})", "yellow"))
+                missing = [mark for mark in ("user_speech_end", "playback_start") if mark not in (turn.marks or {})]
+                why = f": no {' and no '.join(missing)}" if missing else ""
+                self._hanging("latency", Text(f"not measured ({turn.quality}{why})", "yellow"))
             return
         body = styled(f"{ms(turn.user_bot_latency_ms)} ms", "bold")
         if turn.quality not in (None, "ok"):
@@ -142,9 +144,11 @@ class CallPrinter:
         elif isinstance(event, Metric):
             unit = "" if event.unit in (None, "1") else f" {one_line(event.unit)}"
             self._note(event, origin_us, Text(f"{one_line(event.name)} = {event.value:g}{unit}"))
+        elif isinstance(event, Health):
+            self._note(event, origin_us, Text(f"{one_line(event.component)} is {one_line(event.state)}"))
 
     def _note(self, event: Event, origin_us: int, body: Text) -> None:
-        self._hanging(event.TYPE, styled(f"+{span((event.ts - origin_us) / 1000)} ", "dim") + body)
+        self._hanging(event.TYPE, styled(f"{_after((event.ts - origin_us) / 1000)} ", "dim") + body)
 
     def _print_error(self, event: Event, passed_on: bool) -> None:
         error = event.error
@@ -168,7 +172,7 @@ class CallPrinter:
             return
         rest = CallTurn.of(events)
         self._line()
-        began = f"+{span(rest.started_us / 1000 - call.summary.started_at)}"
+        began = _after(rest.started_us / 1000 - call.summary.started_at)
         self._line(self._joined([Text("Outside of turns", "bold"), began]))
         for heard in rest.heard:
             self._hanging("user", Text(safe(heard.transcript or "")))
@@ -217,12 +221,20 @@ def _passed_on(failure: Event, failures: Sequence[Event]) -> bool:
     return any(error and outer and (error.type, error.message) == (outer.type, outer.message) for error in inner)
 
 
+def _after(offset_ms: float) -> str:
+    """Return an offset with its sign: what was published with timings of its own may lie before its turn."""
+    return f"{'-' if offset_ms < 0 else '+'}{span(abs(offset_ms))}"
+
+
+def _shown_ms(contributions: Sequence[Contribution]) -> list[int]:
+    """Return each part in whole milliseconds, which sum to the rounded whole."""
+    return rounded([part.us / 1000 for part in contributions], round(sum(part.us for part in contributions) / 1000))
+
+
 def _sum(contributions: Sequence[Contribution]) -> Text:
-    total_us = sum(part.us for part in contributions)
-    shown = rounded([part.us / 1000 for part in contributions], round(total_us / 1000))
     parts = [
         styled(f"{one_line(part.key)}{GLUE}", OWNER_STYLES.get(part.owner, "")).append(f"{value}", "bold")
-        for part, value in zip(contributions, shown, strict=True)
+        for part, value in zip(contributions, _shown_ms(contributions), strict=True)
         if value
     ]
     return styled(f"{GLUE}+ ", "dim").join(parts)
@@ -230,11 +242,9 @@ def _sum(contributions: Sequence[Contribution]) -> Text:
 
 def _owners(contributions: Sequence[Contribution]) -> Iterator[Text]:
     sums: dict[str, int] = {}
-    for part in contributions:
-        sums[part.owner] = sums.get(part.owner, 0) + part.us
-    owners = sorted(sums, key=lambda owner: -sums[owner])
-    shown = rounded([sums[owner] / 1000 for owner in owners], round(sum(sums.values()) / 1000))
-    for owner, value in zip(owners, shown, strict=True):
+    for part, value in zip(contributions, _shown_ms(contributions), strict=True):
+        sums[part.owner] = sums.get(part.owner, 0) + value
+    for owner, value in sorted(sums.items(), key=lambda item: -item[1]):
         if value:
             yield styled(f"{one_line(owner)} ", OWNER_STYLES.get(owner, "")).append(f"{value}", "bold")
 

@@ -24,6 +24,7 @@ NUMBER_CELLS = 7
 """The least that a number takes, with the gap before it."""
 
 TICKS_APART = 8
+LATENCY_LABEL = styled("  user to bot", "bold")
 NAME_SHARE = 0.34
 """The part of a line's width that names may take."""
 
@@ -40,7 +41,8 @@ class Columns:
 def lines(waterfall: Waterfall, width: int, glyphs: Glyphs) -> Iterator[Text]:
     """Yield the lines, none wider than `width` unless that is very narrow."""
     labels = [_label(bar, glyphs) for bar in waterfall.bars]
-    columns = _columns(waterfall, max(label.cell_len for label in labels), width)
+    longest = max(LATENCY_LABEL.cell_len if waterfall.latency_ms else 0, *(label.cell_len for label in labels))
+    columns = _columns(waterfall, longest, width)
     yield _axis(waterfall, columns)
     if waterfall.latency_ms:
         yield _latency(waterfall, columns, glyphs)
@@ -94,7 +96,7 @@ def _latency(waterfall: Waterfall, columns: Columns, glyphs: Glyphs) -> Text:
     start, end = waterfall.between(start_ms, end_ms, columns.bars)
     inner, label = end - start - 2, f" {ms(end_ms - start_ms)} "
     text = glyphs.left + (label if inner >= len(label) else "").center(max(inner, 0), glyphs.line) + glyphs.right
-    name = styled("  user to bot", "bold")
+    name = LATENCY_LABEL
     line = _head(name, (ms(start_ms), ms(end_ms - start_ms), ""), columns, glyphs)
     return line.append(" " * start).append(text[: max(end - start, 1)], "bold")
 

@@ -118,7 +118,7 @@ def test_latency_that_is_not_ok_says_why_and_that_it_does_not_count() -> None:
     call.add(Turn, 1, turn_id="u", quality="no_anchor")
     text = page(call.events)
     assert "latency  90000 ms (clock_suspect: in no percentile)" in text
-    assert "latency  not measured (no_anchor)" in text
+    assert "latency  not measured (no_anchor: no user_speech_end and no playback_start)" in text
 
 
 def test_turn_that_goes_on_is_shown_as_open() -> None:
