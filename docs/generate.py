@@ -217,6 +217,7 @@ def methods(cls: type) -> Rows:
 INTERNAL = frozenset({
     "begin", "finish", "took_item", "waited", "publish", "started_fields", "place", "stage_mark", "stage_ran",
     "count_turn", "turn_closed", "turn_opened", "close", "flush", "produce", "queued", "renew_stream", "live",
+    "end_at_exit",
 })  # fmt: skip
 """What the library's own files call on each other."""
 

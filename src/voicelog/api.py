@@ -74,8 +74,14 @@ def _follow_multiprocessing(_: Any = None) -> None:
 
 def _at_exit() -> None:
     client = state.current
-    if client is not None and not client.closed:
-        shutdown()
+    if client is None or client.closed:
+        return
+    for session in list(open_sessions):
+        try:
+            session.end_at_exit()
+        except Exception as exc:
+            client.fault("exit", exc)
+    shutdown()
 
 
 _inherited: list[Client] = []

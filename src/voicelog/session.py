@@ -52,6 +52,7 @@ class Session:
         """Held while a session or turn is opened or closed; reentrant, since a finaliser may run within."""
         self._token: Token[Session | None] | None = None
         self._disconnect_reason: str | None = None
+        self._renewed = False
         self._start_ns = 0
 
     def start(self) -> Self:
@@ -90,6 +91,7 @@ class Session:
         if self.stream is not None and self._client is not None:
             self.stream = self.stream.successor(client.ids.stream())
             self._client = client
+            self._renewed = True
             self.lock = threading.RLock()  # another thread of the parent may have held the old one
 
     def start_turn(self, id: str | None = None) -> Turn:
@@ -135,6 +137,15 @@ class Session:
             self._close(client.live(), exc)
         except Exception as fault:
             client.fault("session.end", fault)
+
+    def end_at_exit(self) -> None:
+        """End what the program's exit leaves open; in a forked process only a stream that it used, not the call."""
+        if not self._renewed:
+            self.end()
+            return
+        client, self._client = self._client, None
+        if client is not None and self.stream is not None and self.stream.is_used():
+            client.live().emit_last(self.stream, "session_ended", client.clock.now_ns(), {"status": "ok"})
 
     def _close(self, client: Client, exc: BaseException | None) -> None:
         stream = self.stream

@@ -29,6 +29,10 @@ class Stream:
         """Return the next count; taken before the event can be dropped. Safe from any thread."""
         return next(self._seq)
 
+    def is_used(self) -> bool:
+        """Return whether an event was counted."""
+        return repr(self._seq) != "count(1)"
+
     def next_span(self) -> str:
         """Return an id for a stage: 16 hex digits, half of them the stream's."""
         return f"{self.stream_id[:8]}{next(self._spans):08x}"

@@ -281,6 +281,51 @@ def test_a_forked_childs_events_arrive_as_streams_of_its_own(mock_broker: str) -
     assert totals == {5: 5, 3: 3}
 
 
+def test_exit_ends_a_call_that_was_left_open(mock_broker: str) -> None:
+    found = run_program(
+        """
+        import sys, voicelog
+        voicelog.configure(brokers=sys.argv[1], flush_timeout_ms=20000)
+        session = voicelog.session("call").start()
+        session.start_turn()
+        """,
+        mock_broker,
+    )
+    assert (found.stderr, found.returncode) == ("", 0)
+    events = events_of(consume(mock_broker, 3))
+    assert [event.TYPE for event in events] == ["session_started", "turn", "session_ended"]
+    assert events[1].end_reason == "session_closed"
+    assert events[2].events_total == 3
+
+
+POOL = """
+    import multiprocessing
+
+    def stage_in(name):
+        with voicelog.stage(name):
+            pass
+
+    with voicelog.session("call"):
+        pool = multiprocessing.get_context("fork").Pool(1)
+        pool.map(stage_in, ["one", "two"])
+        pool.close()
+        pool.join()
+"""
+
+
+def test_streams_of_forked_workers_have_an_end_so_that_the_call_can_be_complete(mock_broker: str) -> None:
+    found = run_program(FORKING.format(body=POOL), mock_broker)
+    assert (found.stderr, found.returncode) == ("", 0)
+    streams: dict[str, list[Any]] = {}
+    for event in events_of(consume(mock_broker, 2 + 3)):
+        streams.setdefault(event.stream_id, []).append(event)
+    assert sorted([event.stage or event.TYPE for event in stream] for stream in streams.values()) == [
+        ["one", "two", "session_ended"],
+        ["session_started", "session_ended"],
+    ]
+    assert all(stream[-1].events_total == len(stream) for stream in streams.values())
+
+
 MULTIPROCESSING = """
     import multiprocessing
     if __name__ == "__main__":
