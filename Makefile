@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check -q
 DEMO_DIR ?= out
 
+.PHONY: help demo test test-fast bench lint types docs wheel clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -38,6 +39,14 @@ test: $(VENV)/.dev $(VENV)/.example ## the whole suite, with a real Kafka broker
 test-fast: $(VENV)/.dev ## what needs no server, no models and no wheel
 	$(BIN)/python -m pytest -q -m "not real and not example and not packaging"
 
+$(VENV)-bench/.done: pyproject.toml benchmarks/requirements.txt
+	$(PYTHON) -m venv $(VENV)-bench
+	$(VENV)-bench/bin/pip --disable-pip-version-check -q install -e . -r benchmarks/requirements.txt
+	@touch $@
+
+bench: $(VENV)-bench/.done ## what a stage costs the caller, beside OpenTelemetry, Sentry, Langfuse and Logfire
+	$(VENV)-bench/bin/python benchmarks/hot_path.py
+
 lint: $(VENV)/.dev ## ruff, and the rules for imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -53,4 +62,4 @@ wheel: $(VENV)/.dev ## build the wheel into dist/
 	$(BIN)/python -m build --wheel
 
 clean: ## remove what the targets made, except the fetched servers in .cache
-	rm -rf $(VENV) out build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-bench out build dist .pytest_cache .mypy_cache .ruff_cache
