@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import os
 import sys
 import threading
@@ -14,6 +15,9 @@ from voicelog.producer import KafkaProducer
 from voicelog.session import open_sessions
 from voicelog.settings import Settings, load
 from voicelog.watch import Watcher
+
+FORK_WAIT_S = 1.0
+"""How long a fork waits for events of the first seconds to get away."""
 
 _lock = threading.Lock()
 _hooks: set[str] = set()
@@ -56,7 +60,7 @@ def _install_hooks() -> None:
     if not _hooks:
         _hooks.add("exit")
         atexit.register(_at_exit)
-        os.register_at_fork(after_in_child=_after_fork)
+        os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork)
         _follow_multiprocessing()
 
 
@@ -84,7 +88,17 @@ def _at_exit() -> None:
     shutdown()
 
 
-_inherited: list[Client] = []
+def _before_fork() -> None:
+    client = state.current
+    _fork.safe = True
+    if client is not None and isinstance(client.producer, KafkaProducer) and not client.closed:
+        _fork.safe = client.producer.rest(FORK_WAIT_S)
+
+
+def _after_fork_in_parent() -> None:
+    client = state.current
+    if client is not None and isinstance(client.producer, KafkaProducer):
+        client.producer.wake()
 
 
 def _after_fork() -> None:
@@ -94,13 +108,30 @@ def _after_fork() -> None:
     client = state.current
     if client is None or client.captures or client.closed:
         return
-    _inherited.append(client)  # librdkafka's handle must not be destroyed here: its threads are the parent's
+    _fork.inherited.append(client)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(client.producer))  # never ended here: its threads are the parent's
     client.closed = True
-    state.current = _start(client.settings)
-    if state.current is not None:
-        for session in list(open_sessions):
-            session.renew_stream(state.current)
+    state.current = _start(client.settings) if _fork.safe else None
+    if state.current is None:
+        logger.warning(
+            "voicelog: off in this forked process: the parent had just begun to send, and its events did not get away "
+            "in %.1f s. Fork before the first session, or start processes with spawn.", FORK_WAIT_S,
+        )  # fmt: skip
+        return
+    for session in list(open_sessions):
+        session.renew_stream(state.current)
     _follow_multiprocessing()
+
+
+class _Fork:
+    """What the hooks around a fork tell each other."""
+
+    def __init__(self) -> None:
+        self.safe = True
+        self.inherited: list[Client] = []
+
+
+_fork = _Fork()
 
 
 def flush(timeout: float = 5.0) -> int:

@@ -233,11 +233,13 @@ def test_a_program_that_fails_inside_a_call_fails_as_before() -> None:
         NOBODY,
     )
     assert found.returncode == 1
-    assert "KeyError: 'own'" in found.stderr
+    assert "KeyError" in found.stderr
+    assert "'own'" in found.stderr
 
 
 FORKING = """
-    import os, sys, voicelog
+    import os, sys, voicelog, voicelog.api
+    voicelog.api.FORK_WAIT_S = 30  # the machine may be busy
     voicelog.configure(brokers=sys.argv[1], flush_timeout_ms=20000)
 
     def work(name):
@@ -380,6 +382,30 @@ def test_a_forked_child_counts_for_itself() -> None:
     assert json.loads(found.stdout)["produced"] == 0
 
 
+def test_a_child_that_could_wait_for_ever_is_off_and_says_what_to_do() -> None:
+    """Without a broker the first events do not get away, so librdkafka's young threads are there at the fork."""
+    found = run_program(
+        """
+        import os, sys, voicelog, voicelog.api
+        voicelog.api.FORK_WAIT_S = 0.1
+        voicelog.configure(brokers=sys.argv[1], flush_timeout_ms=0)
+        with voicelog.session("call"):
+            pid = os.fork()
+            with voicelog.stage("llm"):
+                print("child" if pid == 0 else "parent", voicelog.stats()["enabled"], flush=True)
+        if pid == 0:
+            sys.exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        print(voicelog.stats()["produced"])
+        """,
+        NOBODY,
+    )
+    assert found.returncode == 0
+    assert sorted(found.stdout.splitlines()) == ["3", "child False", "parent True"]
+    assert found.stderr.count("voicelog: off in this forked process") == 1
+    assert "Fork before the first session, or start processes with spawn." in found.stderr
+
+
 def test_children_of_a_busy_parent_all_leave(mock_broker: str) -> None:
     """The parent's threads and locks are not in the child, in whatever state the fork found them."""
     body = """
@@ -387,7 +413,7 @@ def test_children_of_a_busy_parent_all_leave(mock_broker: str) -> None:
     stop = threading.Event()
 
     def busy():
-        while not stop.is_set():
+        while not stop.wait(0.001):
             voicelog.metric("m", 1)
             voicelog.health("bot", "ok")
 

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -111,12 +112,47 @@ def test_closing_gives_up_in_time_and_counts_what_was_left(make: Make) -> None:
     assert producer.produce("voice-events", b"k", b"v", None) == "closed"
 
 
-def test_closing_ends_the_thread(make: Make) -> None:
+def threads() -> set[str]:
+    """Return the ids of this process's threads that are librdkafka's or take its reports."""
+    tasks = list(Path("/proc/self/task").iterdir())
+    polls = {str(thread.native_id) for thread in threading.enumerate() if thread.name == "voicelog-poll"}
+    return {task.name for task in tasks if (task / "comm").read_text().startswith("rdk:")} | polls
+
+
+def test_it_begins_with_the_first_message_and_ends_with_its_close(make: Make) -> None:
+    """So that a program which configures, and forks its workers then, forks nothing of librdkafka."""
+    before = threads()
     producer, _ = make(brokers=NOBODY)
-    assert producer._thread.is_alive()
+    assert threads() <= before
+    assert (producer.queued(), producer.flush(1)) == (0, 0)
+    producer.produce("voice-events", b"k", b"v", None)
+    assert len(threads() - before) > 1
     producer.close(0)
-    producer._thread.join(10)
-    assert not producer._thread.is_alive()
+    assert threads() <= before
+
+
+def test_at_rest_nothing_of_it_runs_and_what_comes_is_held_until_it_wakes(mock_broker: str, make: Make) -> None:
+    before = threads()
+    producer, counters = make(brokers=mock_broker, queue_max_messages=3)
+    producer.produce("voice-events", b"k", b"0", None)
+    assert producer.rest(20)
+    assert threads() <= before
+    reasons = [producer.produce("voice-events", b"k", value, None) for value in (b"1", b"2", b"3", b"4")]
+    assert reasons == [None, None, None, "queue_full"]
+    assert producer.queued() == 3
+    producer.wake()
+    assert producer.flush(20) == 0
+    assert sorted(m.value() for m in consume(mock_broker, 4)) == [b"0", b"1", b"2", b"3"]
+    assert counters.snapshot()["failed"] == {}
+
+
+def test_it_does_not_rest_while_messages_wait(make: Make) -> None:
+    producer, _ = make(brokers=NOBODY)
+    producer.produce("voice-events", b"k", b"v", None)
+    assert not producer.rest(0.1)
+    producer.produce("voice-events", b"k", b"v", None)
+    producer.wake()
+    wait_until(lambda: producer.queued() == 2)
 
 
 @pytest.mark.parametrize("timeout_s", [-1.0, float("nan"), 0])
