@@ -45,5 +45,8 @@ def events_of(messages: list[Any]) -> list[Event]:
 def run_program(code: str, *args: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run a program of its own, as a user would; VOICELOG_* only as given."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("VOICELOG_")}
-    command = [sys.executable, "-c", textwrap.dedent(code), *args]
+    forking = (
+        "ignore:This process:DeprecationWarning"  # Python says since 3.12 that threads and fork() don't go together
+    )
+    command = [sys.executable, "-W", forking, "-c", textwrap.dedent(code), *args]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**kept, **environ}, check=False)

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -114,9 +115,12 @@ def test_closing_gives_up_in_time_and_counts_what_was_left(make: Make) -> None:
 
 def threads() -> set[str]:
     """Return the ids of this process's threads that are librdkafka's or take its reports."""
-    tasks = list(Path("/proc/self/task").iterdir())
-    polls = {str(thread.native_id) for thread in threading.enumerate() if thread.name == "voicelog-poll"}
-    return {task.name for task in tasks if (task / "comm").read_text().startswith("rdk:")} | polls
+    found = {str(thread.native_id) for thread in threading.enumerate() if thread.name == "voicelog-poll"}
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError):  # it has just ended
+            if (task / "comm").read_text().startswith("rdk:"):
+                found.add(task.name)
+    return found
 
 
 def test_it_begins_with_the_first_message_and_ends_with_its_close(make: Make) -> None:
