@@ -15,6 +15,8 @@ from voicelog.events import (
     STATUSES,
     TS_MAX_US,
     TS_MIN_US,
+    Attempt,
+    BargeIn,
     Contribution,
     ErrorInfo,
     Event,
@@ -37,6 +39,15 @@ errors = st.builds(ErrorInfo, type=texts, message=texts, stack=st.none() | texts
 figures = st.builds(
     Figure, value_ms=numbers, quality=st.sampled_from(QUALITIES), anchor=st.none() | st.sampled_from(ANCHORS)
 )
+attempts = st.builds(
+    Attempt, provider=st.none() | texts, model=st.none() | texts, start_ms=numbers, duration_ms=numbers,
+    status=st.sampled_from(STATUSES), error=st.none() | errors,
+)  # fmt: skip
+barge_ins = st.builds(
+    BargeIn, onset_us=moments, stop_us=st.none() | moments, stop_ms=st.none() | numbers,
+    synthesised_characters=st.none() | counts, played_characters=st.none() | counts,
+    synthesised_audio_ms=st.none() | numbers, played_audio_ms=st.none() | numbers, wasted_usd=st.none() | numbers,
+)  # fmt: skip
 contributions = st.builds(Contribution, key=texts, us=counts, owner=texts, stage=st.none() | texts)
 
 BY_NAME: dict[str, st.SearchStrategy[Any]] = {
@@ -51,6 +62,9 @@ BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "marks": st.dictionaries(texts, moments, max_size=3),
     "contributions": st.lists(contributions, max_size=3),
     "figures": st.dictionaries(texts, figures, max_size=3),
+    "attempts": st.lists(attempts, max_size=3),
+    "barge_in": barge_ins,
+    "cut": st.dictionaries(texts, counts, max_size=3),
     "status": st.sampled_from(STATUSES),
     "level": st.sampled_from(["DEBUG", "INFO", "WARNING", "ERROR", "NOTICE"]),
     "is_final": st.booleans(),

@@ -78,6 +78,33 @@ class Figure:
 
 
 @attrs.frozen(kw_only=True)
+class Attempt:
+    """One try at a provider within a stage: a retry, or a failover to another one."""
+
+    provider: str | None = None
+    model: str | None = None
+    start_ms: float = 0.0
+    """From the stage's start, milliseconds."""
+    duration_ms: float = 0.0
+    status: str = "ok"
+    error: ErrorInfo | None = None
+
+
+@attrs.frozen(kw_only=True)
+class BargeIn:
+    """The user spoke into the bot's speech: when, when the bot fell silent, and what was made but never heard."""
+
+    onset_us: Microseconds
+    stop_us: Microseconds | None = None
+    stop_ms: float | None = None
+    synthesised_characters: Count | None = None
+    played_characters: Count | None = None
+    synthesised_audio_ms: float | None = None
+    played_audio_ms: float | None = None
+    wasted_usd: float | None = None
+
+
+@attrs.frozen(kw_only=True)
 class Event:
     """The fields that every event has."""
 
@@ -114,6 +141,14 @@ class Event:
         "output_audio_tokens, characters_count, audio_seconds"
     )
     cost_usd: float | None = _field("US dollars by the user's price table; absent where a price is missing")
+    price_version: str | None = _field("version of the price table that cost_usd was computed with")
+    attempts: list[Attempt] | None = _field(
+        "the tries at providers, in order, when there was more than one; provider and model name who answered",
+        text=True,
+    )
+    cut: dict[str, Count] | None = _field(
+        "texts that were longer than the broker takes: field to the characters it had before it was cut", text=True
+    )
     error: ErrorInfo | None = _field("exception type, message and stack trace", text=True)
     extra: dict[str, Any] | None = attrs.field(
         default=None,
@@ -205,6 +240,10 @@ class SessionEnded(Event):
     TYPE = "session_ended"
     events_total: Count | None = _field("events of this stream up to and with this one: proves gaps")
     disconnect_reason: str | None = _field("user_hangup, agent_hangup, error, timeout, unknown, or a word of one's own")
+    sample_rate: float | None = _field(
+        "share of such calls that is kept, above 0 to 1: each stands for 1/sample_rate calls; absent without sampling"
+    )
+    sample_reason: str | None = _field("why a sampled call was kept: chance, error, slow, or early (its hold was full)")
 
 
 @attrs.frozen(kw_only=True)
@@ -223,6 +262,7 @@ class Turn(Event):
     anchor: str | None = _field("what user_speech_end was taken from", choices=ANCHORS)
     quality: str | None = _field("how far user_bot_latency_ms can be trusted", choices=QUALITIES)
     was_interrupted: bool | None = _field("the user spoke into the bot's speech")
+    barge_in: BargeIn | None = _field("how the user cut the bot off, and what was synthesised and what was played")
     end_reason: str | None = _field("completed, interrupted, error (an exception left it), session_closed")
 
 

@@ -15,7 +15,7 @@ from voicelog.events import EVENT_TYPES, INT64_MAX, Event
 _OWN = frozenset((
     "stream_id", "seq", "ts", "session_id", "turn_id", "stage", "duration_ms", "first_item_ms", "items", "producer_ms",
     "longest_gap_ms", "status", "service", "host", "trace_id", "span_id", "parent_id", "attributes", "error", "extra",
-    "usage",
+    "usage", "attempts", "cut", "barge_in", "price_version", "sample_rate", "sample_reason",
 ))  # fmt: skip
 """Fields that the library fills itself."""
 

@@ -26,6 +26,8 @@ _SECRET = re.compile(r"password|secret|token|\.key\.pem|oauthbearer\.config", re
 """Names of librdkafka's whose values are not shown."""
 
 CONTENT_KINDS = ("transcript", "prompt", "response", "text")
+REDACTORS = ("phone", "email", "card")
+"""The redactors that voicelog.redact brings, by the names that the setting `redact` takes."""
 
 
 @attrs.frozen
@@ -39,6 +41,8 @@ class Setting:
     help: str
     used_by: str = "both"
     secret: bool = False
+    takes: Callable[[Any], Any] | None = None
+    """Reads a value given in code that is no text; without it such a value is read as its text."""
 
     @property
     def env(self) -> str:
@@ -97,6 +101,35 @@ def _kinds(text: str) -> frozenset[str]:
     return frozenset(names)
 
 
+def _share(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        message = "expected a number from 0 to 1"
+        raise ValueError(message)
+    return number
+
+
+def _redactors(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    return _redactors_given(() if names == ("none",) else names)
+
+
+def _redactors_given(value: Any) -> tuple[Any, ...]:
+    given = tuple(value) if isinstance(value, (list, tuple, set, frozenset)) else (value,)
+    for one in given:
+        if one not in REDACTORS and not callable(one):
+            message = f"expected none, or some of {', '.join(REDACTORS)}; in code also functions from a text to a text"
+            raise ValueError(message)
+    return given
+
+
+def _prices_given(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else str(value)
+
+
 def _pairs(text: str) -> dict[str, str]:
     pairs = [part.partition("=") for part in text.split(",") if part.strip()]
     if any(not equals or not name.strip() for name, equals, _ in pairs):
@@ -115,6 +148,27 @@ SETTINGS: tuple[Setting, ...] = (
         "capture_content", _kinds, frozenset({"transcript", "response", "text"}), "",
         "which texts are sent: all, none, or some of transcript, prompt, response, text", "library",
     ),
+    Setting("redact", _redactors, (), "",
+            "takes what is private out of every text before it is encoded: none, or some of phone, email, card; in "
+            "code also functions from a text to a text", "library", takes=_redactors_given),
+    Setting("sample_rate", _share, 1.0, "share",
+            "share of the calls that is kept, whole or not at all; calls with an error or a slow turn are always kept",
+            "library"),
+    Setting("sample_hold_max_bytes", _positive, 64 * 1024 * 1024, "bytes",
+            "memory for calls of which it is not yet known whether they are kept; a call that does not fit is kept",
+            "library"),
+    Setting("slow_turn_ms", _positive, 2_000, "ms", "user_bot_latency_ms from which on a turn is slow"),
+    Setting("prices", str, "", "", "price table for cost_usd: a TOML or JSON file; in code also a dict", "library",
+            takes=_prices_given),
+    Setting("otel_spans", _bool, True, "",
+            "open an OpenTelemetry span for each stage and turn when a tracer provider is set", "library"),
+    Setting("health_interval_ms", _count, 10_000, "ms",
+            "how often the process reports queue, drops, memory and event-loop lag; 0 turns it off", "library"),
+    Setting("spool_dir", str, "", "",
+            "directory that events go through on their way to the broker, so that they survive a full queue, a broker "
+            "that is away and kill -9; empty: none", "library"),
+    Setting("spool_max_bytes", _positive, 1024 * 1024 * 1024, "bytes",
+            "most that the spool takes on disk; the newest events above it are dropped and counted", "library"),
     Setting("queue_max_messages", _positive, 100_000, "messages",
             "events that may wait in memory for the broker; the newest above it are dropped and counted", "library"),
     Setting("queue_max_bytes", _positive, 64 * 1024 * 1024, "bytes",
@@ -135,7 +189,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("batch_max_events", _positive, 2_000, "events", "most events that are written at once", "sink"),
     Setting("batch_linger_ms", _count, 50, "ms", "how long the sink gathers events before it writes", "sink"),
     Setting("max_message_bytes", _positive, 1024 * 1024, "bytes",
-            "a larger message goes to the dead letters as too_large", "sink"),
+            "the library cuts the texts of a larger event; in the sink it goes to the dead letters as too_large"),
     Setting("topic_partitions", _positive, 12, "partitions", "partitions of each topic that init makes", "sink"),
     Setting("topic_replication", _count, 0, "replicas", "replicas of each topic; 0 leaves it to the broker", "sink"),
     Setting("topic_retention_ms", _positive, 7 * 24 * 3600 * 1000, "ms", "how long the topics keep events", "sink"),
@@ -246,9 +300,9 @@ def parse(name: str, value: Any) -> Any:
         raise ConfigError(message)
     if row.parse is _pairs and isinstance(value, Mapping):
         return {str(k): v for k, v in value.items()}  # given in code: a value may hold commas, or be no text
-    text = _as_text(value)
+    text = value if isinstance(value, str) else _as_text(value)
     try:
-        return row.parse(text)
+        return row.takes(value) if row.takes is not None and not isinstance(value, str) else row.parse(text)
     except ValueError as exc:
         shown = "***" if row.secret or _SECRET.search(text) else repr(value)
         message = f"{row.env} is {shown}: {exc} ({row.help})"

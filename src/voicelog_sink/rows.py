@@ -20,6 +20,8 @@ from voicelog.events import (
     FINISHED_STAGES,
     SCHEMA_VERSION,
     STAGE_TYPES,
+    Attempt,
+    BargeIn,
     Contribution,
     Error,
     ErrorInfo,
@@ -45,6 +47,9 @@ _JSON_TYPES: dict[str, Any] = {
     "marks": dict[str, int],
     "contributions": list[Contribution],
     "figures": dict[str, Figure],
+    "barge_in": BargeIn,
+    "attempts": list[Attempt],
+    "cut": dict[str, int],
     "extra": dict[str, Any],
 }
 _DECODERS = {name: msgspec.json.Decoder(kind) for name, kind in _JSON_TYPES.items()}

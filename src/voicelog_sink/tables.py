@@ -71,24 +71,25 @@ VOICE_INTERACTIONS = Table(
         "session_id": TEXT, "ts": TIME, "stream_id": TEXT, "seq": INT,
         "ts_us": INT, "v": SMALL, "type": TEXT, "turn_id": TEXT, "stage": TEXT, "stage_hour": TEXT,
         "duration_ms": REAL, "first_item_ms": REAL, "items": INT, "producer_ms": REAL, "longest_gap_ms": REAL,
-        "status": TEXT, **_WHO, "user_id": TEXT, **_SPAN, "usage": TEXT, "cost_usd": REAL,
+        "status": TEXT, **_WHO, "user_id": TEXT, **_SPAN, "usage": TEXT, "cost_usd": REAL, "price_version": TEXT,
         "confidence": REAL, "language": TEXT, "is_final": BOOL, "audio_ms": REAL,
         "finish_reason": TEXT, "voice": TEXT, "sample_rate_hz": INT, "characters": INT, "bytes": INT,
-        "events_total": INT, "disconnect_reason": TEXT,
+        "events_total": INT, "disconnect_reason": TEXT, "sample_rate": REAL, "sample_reason": TEXT,
         "turn_number": INT, "user_bot_latency_ms": REAL, "unattributed_ms": REAL, "anchor": TEXT, "quality": TEXT,
         "was_interrupted": BOOL, "end_reason": TEXT,
         "name": TEXT, "value": REAL, "unit": TEXT, "level": TEXT, "logger": TEXT, "component": TEXT, "state": TEXT,
         "error_type": TEXT,
         "transcript": TEXT, "prompt": TEXT, "response": TEXT, "text": TEXT, "parameters": TEXT, "attributes": TEXT,
         "error_message": TEXT, "error_stack": TEXT, "message": TEXT,
-        "marks": TEXT, "contributions": TEXT, "figures": TEXT, "extra": TEXT,
+        "marks": TEXT, "contributions": TEXT, "figures": TEXT, "barge_in": TEXT, "attempts": TEXT, "cut": TEXT,
+        "extra": TEXT,
     },
     Life.APPENDED,
 )  # fmt: skip
 
 TEXT_COLUMNS = (
     "transcript", "prompt", "response", "text", "parameters", "attributes", "error_message", "error_stack", "message",
-    "marks", "contributions", "figures", "extra",
+    "marks", "contributions", "figures", "barge_in", "attempts", "cut", "extra",
 )  # fmt: skip
 """Columns of voice_interactions that the view leaves out."""
 

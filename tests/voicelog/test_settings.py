@@ -35,7 +35,7 @@ def test_each_default_is_read_from_its_own_text(row: Setting) -> None:
 def test_each_row_has_a_help_and_a_unit_for_its_number(row: Setting) -> None:
     assert row.help
     assert row.used_by in ("library", "sink", "both")
-    assert bool(row.unit) == (type(row.default) is int)
+    assert bool(row.unit) == (type(row.default) in (int, float))
 
 
 def test_names_are_unique() -> None:
@@ -48,6 +48,8 @@ WRONG = {
     "count": ("-1", "expected a whole number from 0 on"),
     "brokers": ("http://broker", "expected host:port"),
     "kinds": ("transcript,voice", "expected all, none, or some of transcript, prompt, response, text"),
+    "share": ("1.5", "expected a number from 0 to 1"),
+    "redactors": ("phone,name", "expected none, or some of phone, email, card"),
     "pairs": ("linger.ms", "expected name=value"),
 }
 
