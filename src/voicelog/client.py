@@ -11,12 +11,13 @@ from voicelog.clock import Anchor, Clock, SystemClock
 from voicelog.counters import Counters
 from voicelog.errors import ConfigError
 from voicelog.events import SCHEMA_VERSION, TOPIC_OF
+from voicelog.fields import SETTABLE
 from voicelog.ids import Ids, RandomIds
 from voicelog.producer import Producer
 from voicelog.settings import CONTENT_KINDS, Settings
 from voicelog.stream import Stream
 from voicelog.watch import Watcher
-from voicelog.wire import Headers, encode_value
+from voicelog.wire import Headers, encode_fields, encode_value
 
 logger = logging.getLogger("voicelog")
 
@@ -46,7 +47,12 @@ class Client:
         self.closed = False
         named = {"service": text(settings.service), "host": text(settings.host)}
         self.who = {name: value for name, value in named.items() if value}
+        self.count_produced = counters.count_produced
+        self.now_ns = self.clock.now_ns
         self.left_out = frozenset(CONTENT_KINDS) - settings.capture_content
+        self.left_out_of = {kind: tuple(self.left_out.intersection(known)) for kind, known in SETTABLE.items()}
+        """By event type: the typed fields that capture_content leaves out."""
+        self.max_bytes: int = settings.max_message_bytes
         self.process = self._process_stream()
         self.watcher: Watcher | None = None
 
@@ -60,48 +66,56 @@ class Client:
         return Stream(self.ids.stream(), key, self.who, Anchor(self.clock))
 
     def emit(
-        self, stream: Stream, kind: str, start_ns: int, fields: dict[str, Any], headers: Headers | None = None
+        self,
+        stream: Stream,
+        kind: str,
+        start_ns: int,
+        fields: dict[str, Any],
+        headers: Headers | None = None,
+        seq: int | None = None,
     ) -> None:
-        """Count, encode and produce one event that began at `start_ns`. Never blocks."""
-        self._emit(stream, stream.next_seq(), kind, start_ns, fields, headers)
+        """Count, encode and produce one event that began at `start_ns`; takes `fields` over. Never blocks."""
+        if seq is None:
+            seq = stream.next_seq()
+        fields["seq"] = seq
+        fields["event_id"] = f"{stream.stream_id}-{seq}"
+        anchor = stream.anchor
+        fields["ts"] = anchor.wall_us + (start_ns - anchor.mono_ns) // 1000
+        if self.closed:
+            self.counters.add("dropped", "closed")
+            return
+        for name in self.left_out_of[kind]:
+            fields.pop(name, None)
+        if "variant" in fields or "user_id" in fields:  # the event's own wins over its call's
+            value = self._encode_whole(stream, kind, fields)
+        else:
+            try:
+                value = (stream.heads.get(kind) or stream.head(kind)) + encode_fields(fields)[1:]
+            except Exception:  # also what a user's object raises while it is read
+                self.counters.add("cleaned")
+                value = self._encode_whole(stream, kind, fields)
+        if value is None:
+            return
+        hand_over = self.producer.produce if stream.hold is None else stream.hold.add
+        reason = hand_over(TOPIC_OF[kind], stream.key, value, headers)
+        if reason is None:
+            self.count_produced()
+        else:
+            self.counters.add("dropped", reason)
 
     def emit_last(self, stream: Stream, kind: str, start_ns: int, fields: dict[str, Any]) -> None:
         """Emit the event that ends a stream; it carries the stream's total."""
         headers = tracing.stamp(fields)
         seq = stream.next_seq()
-        self._emit(stream, seq, kind, start_ns, {**fields, "events_total": seq}, headers)
+        self.emit(stream, kind, start_ns, {**fields, "events_total": seq}, headers, seq)
 
-    def _emit(
-        self, stream: Stream, seq: int, kind: str, start_ns: int, fields: dict[str, Any], headers: Headers | None
-    ) -> None:
-        event = {
-            "v": SCHEMA_VERSION,
-            "type": kind,
-            "event_id": f"{stream.stream_id}-{seq}",
-            "seq": seq,
-            "ts": stream.anchor.epoch_us(start_ns),
-            **stream.base,
-            **fields,
-        }
-        value = None if self.closed else self._encode(event)
-        if value is not None:
-            reason = self.producer.produce(TOPIC_OF[kind], stream.key, value, headers)
-        else:
-            reason = "closed" if self.closed else "encode"
-        if reason is None:
-            self.counters.add("produced")
-        else:
-            self.counters.add("dropped", reason)
-
-    def _encode(self, event: dict[str, Any]) -> bytes | None:
-        try:
-            return encode_value(event)
-        except Exception:  # also what a user's object raises while it is read
-            self.counters.add("cleaned")
+    def _encode_whole(self, stream: Stream, kind: str, fields: dict[str, Any]) -> bytes | None:
+        """Return the JSON of an event with a field that is also its call's, or with values that are not JSON's."""
+        event = {"v": SCHEMA_VERSION, "type": kind, **stream.base, **fields}
         try:
             return encode_value({name: clean(value) for name, value in event.items()})
         except Exception as exc:
-            self.counters.warn_once("dropped", "encode", f"an event can't be written as JSON: {shown(exc)}")
+            self.counters.report("dropped", "encode", f"an event can't be written as JSON: {shown(exc)}")
             return None
 
     def emit_loose(self, kind: str, fields: dict[str, Any]) -> None:

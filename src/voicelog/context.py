@@ -23,6 +23,11 @@ def restore(var: ContextVar[T | None], token: Token[T | None], mine: T) -> None:
     try:
         var.reset(token)
     except ValueError:
-        if var.get() is mine:
-            before = token.old_value
-            var.set(None if before is Token.MISSING else before)
+        leave_elsewhere(var, token, mine)
+
+
+def leave_elsewhere(var: ContextVar[T | None], token: Token[T | None], mine: T) -> None:
+    """Undo the `set` that gave `token` in another context, where `mine` is still what is current here."""
+    if var.get() is mine:
+        before = token.old_value
+        var.set(None if before is Token.MISSING else before)

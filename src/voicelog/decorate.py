@@ -14,7 +14,7 @@ from contextvars import Token
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from voicelog.client import state
-from voicelog.context import restore, stage_var
+from voicelog.context import leave_elsewhere, stage_var
 from voicelog.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -80,11 +80,11 @@ def _generator(function: Callable[..., Any], make: MakeStage) -> Callable[..., A
                 try:
                     item = step(given)
                 finally:
-                    given = None
-                    steps.leave()
-                steps.took_item()
+                    given = None  # an exception that was thrown in must not be held by this frame
+                steps.gave()
+                step = inner.send
                 try:
-                    given, step = (yield item), inner.send
+                    given = yield item
                 except BaseException as exc:
                     given, step = steps.thrown(exc), inner.throw
         except StopIteration as stop:
@@ -108,10 +108,10 @@ def _async_generator(function: Callable[..., Any], make: MakeStage) -> Callable[
                     item = await step(given)
                 finally:
                     given = None
-                    steps.leave()
-                steps.took_item()
+                steps.gave()
+                step = inner.asend
                 try:
-                    given, step = (yield item), inner.asend
+                    given = yield item
                 except BaseException as exc:
                     given, step = steps.thrown(exc), inner.athrow
         except StopAsyncIteration:
@@ -126,48 +126,61 @@ def _async_generator(function: Callable[..., Any], make: MakeStage) -> Callable[
 class _Steps:
     """A stage that is current only within the steps of its generator, and measures them."""
 
-    __slots__ = ("_began_ns", "_closing", "_ended_ns", "_inside", "_now_ns", "_stage", "_token")
+    __slots__ = ("_began_ns", "_closing", "_inside", "_items", "_now_ns", "_stage", "_token")
 
     def __init__(self, stage: Stage) -> None:
         stage.begin(streaming=True)
         client = state.current
-        self._now_ns = client.clock.now_ns if client is not None else time.perf_counter_ns
+        self._now_ns = client.now_ns if client is not None else time.perf_counter_ns
         self._stage = stage
+        self._items = stage.items
+        """None when the stage is not recorded: the steps then do nothing."""
         self._inside: Stage | None = stage
         """What is current within the generator: the stage, or one that the generator opened and has not left."""
         self._token: Token[Stage | None] | None = None
-        self._began_ns = self._ended_ns = 0
+        self._began_ns = 0
         self._closing: GeneratorExit | None = None
 
     def enter(self) -> None:
         """Begin a step."""
-        if self._stage:
-            self._began_ns, self._token = self._now_ns(), stage_var.set(self._inside)
+        if self._items is not None:
+            self._token = stage_var.set(self._inside)
+            self._began_ns = self._now_ns()
 
-    def leave(self) -> None:
-        """End a step, whatever came of it."""
+    def gave(self) -> None:
+        """End a step that gave an item, and count it."""
+        items = self._items
+        if items is None:
+            return
+        now_ns = self._now_ns()
+        self._closing = None
+        if items.took(self._began_ns, now_ns) == 1:
+            self._stage.first_item(now_ns)
+        self._leave()
+
+    def _leave(self) -> None:
         token, self._token = self._token, None
         if token is not None:
             self._inside = stage_var.get()
-            restore(stage_var, token, self._inside)
-            self._ended_ns = self._now_ns()
-
-    def took_item(self) -> None:
-        """Count the item that the step gave."""
-        self._closing = None
-        self._stage.took_item(self._began_ns, self._ended_ns)
+            try:
+                stage_var.reset(token)
+            except ValueError:
+                leave_elsewhere(stage_var, token, self._inside)
 
     def thrown(self, exc: BaseException) -> BaseException:
         """Take an exception that the consumer throws in; a GeneratorExit is the end of the consumer's interest."""
-        if isinstance(exc, GeneratorExit):
-            self._closing = exc
+        self._closing = exc if isinstance(exc, GeneratorExit) else None
         return exc
 
     def ended(self, exc: BaseException | None = None) -> None:
         """Finish the stage: by `exc`, by a close, or in the ordinary way."""
-        closing, self._closing = self._closing, None
+        items, closing = self._items, self._closing
+        if items is None:
+            return
+        now_ns = self._now_ns()
+        self._leave()
         if closing is not None and (exc is None or isinstance(exc, GeneratorExit)):
             self._stage.finish(closing, at_last_item=True)
             return
-        self._stage.waited(self._began_ns, self._ended_ns)
+        items.waited(self._began_ns, now_ns)
         self._stage.finish(exc)

@@ -2,46 +2,61 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from voicelog.clean import clean, shown, text
 from voicelog.client import Client, state
-from voicelog.events import STAGE_TYPES
 from voicelog.fields import SETTABLE, fit
+from voicelog.plan import OTHER, PLANS
 from voicelog.wire import encode_value
 
-_KINDS = {name: cls.TYPE for name, cls in STAGE_TYPES.items()}
 UNNAMED = "unnamed"
+MAX_NAME_CHARS = 64
+MAX_FLOAT = sys.float_info.max
 MAX_WHOLE = 2**63
 
 
 class Given:
     """The fields of one stage. Raises nothing into the caller; a value that does not fit is left out and counted."""
 
-    __slots__ = ("_attributes", "_client", "_fields", "_kind", "_usage", "name")
+    __slots__ = ("_attributes", "_client", "_fields", "_plan", "_usage", "name")
 
-    def __init__(self, name: str) -> None:
-        self.name = name if type(name) is str and 0 < len(name) <= 64 else text(name)
-        self._kind = _KINDS.get(self.name, "stage")
+    def __init__(self, name: Any, fields: dict[str, Any]) -> None:
+        plan = PLANS.get(name) if type(name) is str else None
+        if plan is None:
+            plan = OTHER
+            name = name if type(name) is str and 0 < len(name) <= MAX_NAME_CHARS else text(name)
+        self.name: str = name
+        self._plan = plan
         self._client: Client | None = None
-        self._fields: dict[str, Any] = {}
         self._attributes: dict[str, Any] | None = None
         self._usage: dict[str, float] | None = None
+        known = plan.known
+        for key, value in fields.items():
+            if known.get(key) is not str or type(value) is not str:
+                self._fields: dict[str, Any] = {}
+                self.set(**fields)
+                break
+        else:
+            self._fields = fields
 
     def set(self, /, **fields: Any) -> None:
         """Set fields of the event: those its type knows are typed fields, any other name becomes an attribute.
 
         A known field with a value of the wrong type is left out and counted.
         """
-        accepted = SETTABLE[self._kind]
+        known, mine = self._plan.known, self._fields
         for name, value in fields.items():
-            kinds = accepted.get(name)
-            if kinds is None:
+            kind = known.get(name)
+            if (kind is str and type(value) is str) or (
+                kind is float and type(value) is float and -MAX_FLOAT <= value <= MAX_FLOAT
+            ):
+                mine[name] = value
+            elif kind is None:
                 self._set_other(name, value)
-            elif type(value) is str and kinds[0] is str:
-                self._fields[name] = value
             else:
-                self._set_unfit(name, kinds, value)
+                self._set_unfit(name, SETTABLE[self._plan.kind][name], value)
 
     def usage(self, /, **counts: float) -> None:
         """Set what was used: input_tokens, output_tokens, characters_count, audio_seconds, ...; the last value wins."""
@@ -90,7 +105,13 @@ class Given:
     def _given(self) -> dict[str, Any]:
         """Return everything as keywords for another of the same kind."""
         usage = {"usage": dict(self._usage)} if self._usage else {}
-        return {**self._fields, **(self._attributes or {}), **usage}
+        return {**self._own(), **(self._attributes or {}), **usage}
+
+    def _own(self) -> dict[str, Any]:
+        """Return the typed fields that were given, without those that the library fills itself."""
+        priced = "price_version" in self._fields
+        known = self._plan.known
+        return {n: v for n, v in self._fields.items() if n in known and not (priced and n == "cost_usd")}
 
     def _invalid(self, what: str, sentence: str) -> None:
         client = self._client or state.current

@@ -16,14 +16,15 @@ class Items:
         self.longest_ns = 0
         self.last_ns: int | None = None
 
-    def took(self, began_ns: int, now_ns: int) -> None:
-        """Count an item that was waited for from `began_ns` to `now_ns`."""
+    def took(self, began_ns: int, now_ns: int) -> int:
+        """Count an item that was waited for from `began_ns` to `now_ns`; return the count."""
         waited = now_ns - began_ns
         self.waited_ns += waited
-        self.count += 1
         self.last_ns = now_ns
-        if self.count > 1 and waited > self.longest_ns:
+        count = self.count = self.count + 1
+        if waited > self.longest_ns and count > 1:
             self.longest_ns = waited
+        return count
 
     def waited(self, began_ns: int, now_ns: int) -> None:
         """Add a wait that no item ended: the last one, for the stream's end."""

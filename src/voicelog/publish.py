@@ -61,7 +61,7 @@ def _publish_stage(client: Client, name: str, fields: dict[str, Any]) -> None:
     ago_ms, duration_ms, first_ms = (_ms(client, fields, key) for key in ("ago_ms", "duration_ms", "first_item_ms"))
     status, error = fields.pop("status", None), fields.pop("error", None)
     end_ns = client.clock.now_ns() - int((ago_ms or 0) * 1e6)
-    stage = Stage(name, turn, **{key: value for key, value in fields.items() if value is not None})
+    stage = Stage(name, {key: value for key, value in fields.items() if value is not None}, turn)
     stage.publish(end_ns, duration_ms, first_ms, status, error)
 
 

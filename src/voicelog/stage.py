@@ -7,21 +7,36 @@ from contextvars import Token
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
+from opentelemetry.context import get_current
+
 from voicelog import tracing
 from voicelog.clean import shown
 from voicelog.client import Client, state
-from voicelog.context import restore, session_var, stage_var
+from voicelog.context import leave_elsewhere, session_var, stage_var
 from voicelog.decorate import decorate
 from voicelog.errors import ConfigError
 from voicelog.events import STATUSES
 from voicelog.failure import describe, recorded, status_of
 from voicelog.given import UNNAMED, Given
 from voicelog.items import Items
-from voicelog.latency import NO_MARKS, STAGE_MARKS
 from voicelog.session import Session
 from voicelog.turn import Turn
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class More:
+    """What few stages have; made when it is needed, so that the others pay nothing for it."""
+
+    __slots__ = ("entered_again", "items", "turn", "untimed")
+
+    def __init__(self) -> None:
+        self.turn: Turn | None = None
+        """The turn that was given."""
+        self.items: Items | None = None
+        self.untimed = False
+        """Whether neither start nor duration is known."""
+        self.entered_again = 0
 
 
 class Stage(Given):
@@ -32,36 +47,38 @@ class Stage(Given):
     """
 
     __slots__ = (
-        "_entered_again", "_first_ns", "_given_turn", "_items", "_parent_id", "_session", "_start_ns", "_status",
-        "_token", "_turn", "_untimed", "span_id",
+        "_first_ns", "_more", "_parent_id", "_session", "_start_ns", "_status", "_token", "_turn", "span_id",
     )  # fmt: skip
 
-    def __init__(self, name: str, turn: Turn | None = None, /, **fields: Any) -> None:
-        Given.__init__(self, name)
+    def __init__(self, name: Any, fields: dict[str, Any], turn: Turn | None = None) -> None:
         self.span_id: str | None = None
-        self._given_turn = turn
-        self._turn: Turn | None = None
-        self._session: Session | None = None
-        self._parent_id: str | None = None
-        self._token: Token[Stage | None] | None = None
-        self._entered_again = 0
-        self._start_ns = 0
-        self._status: str | None = None
         self._first_ns: int | None = None
-        self._items: Items | None = None
-        self._untimed = False
-        if fields:
-            self.set(**fields)
+        self._more: More | None = None
+        self._session: Session | None = None
+        self._status: str | None = None
+        self._token: Token[Stage | None] | None = None
+        self._turn: Turn | None = None
+        Given.__init__(self, name, fields)
+        if turn is not None:
+            self._extra().turn = turn
+
+    def _extra(self) -> More:
+        if self._more is None:
+            self._more = More()
+        return self._more
 
     def mark_first(self) -> None:
         """Say that the first item (token, audio chunk) is here: sets first_item_ms. Later calls do nothing."""
         client = self._client
-        if client is not None and self._first_ns is None:
-            self._first(client.clock.now_ns())
+        if client is not None:
+            self.first_item(client.now_ns())
 
-    def _first(self, at_ns: int) -> None:
+    def first_item(self, at_ns: int) -> None:
+        """Take the moment of the first item, monotonic nanoseconds; later calls do nothing."""
+        if self._first_ns is not None:
+            return
         self._first_ns = at_ns
-        mark = STAGE_MARKS.get(self.name, NO_MARKS)[1]
+        mark = self._plan.first_mark
         if self._turn is not None and mark is not None:
             self._turn.stage_mark(mark, at_ns)
 
@@ -76,18 +93,6 @@ class Stage(Given):
         """Record the stage as interrupted: cut short by the user or the program, which is no error."""
         self._status = "interrupted"
 
-    def took_item(self, began_ns: int, now_ns: int) -> None:
-        """Count an item of a stream that was waited for from `began_ns` to `now_ns`."""
-        if self._items is not None:
-            self._items.took(began_ns, now_ns)
-            if self._first_ns is None:
-                self._first(now_ns)
-
-    def waited(self, began_ns: int, now_ns: int) -> None:
-        """Add a wait for a stream that gave no item."""
-        if self._items is not None:
-            self._items.waited(began_ns, now_ns)
-
     def begin(self, *, streaming: bool = False) -> None:
         """Start the clock without becoming the current stage, as a decorated generator does, step by step."""
         client = state.current
@@ -98,49 +103,59 @@ class Stage(Given):
         except Exception as exc:
             client.fault("stage.begin", exc)
         if streaming and self._client is not None:
-            self._items = Items()
+            self._extra().items = Items()
+
+    @property
+    def items(self) -> Items | None:
+        """What a streaming stage counts; None when it is not recorded."""
+        return self._more.items if self._more is not None else None
 
     def _begin(self, client: Client, start_ns: int | None) -> None:
         if self._client is not None:
             self._reentered()
             return
-        turn = self._given_turn
-        if turn is not None and not isinstance(turn, Turn):
-            self._invalid("stage.turn", f"turn={shown(turn)}: expected a turn, as voicelog.turn() gives it")
-            turn = None
-        session = turn.session if turn is not None else None
-        if session is None:
-            session, turn = session_var.get(), None
-        if session is None or session.stream is None:
+        session = session_var.get()
+        turn = session.current_turn if session is not None else None
+        if self._more is not None and self._more.turn is not None:
+            session, turn = self._given_place(self._more.turn, session, turn)
+        stream = session.stream if session is not None else None
+        if session is None or stream is None:
             client.no_session(f"stage {self.name!r}")
             return
-        self._turn = turn if turn is not None else session.current_turn
-        self._open(client, session, client.clock.now_ns() if start_ns is None else start_ns)
-        if client.watcher is not None and start_ns is None:
-            client.watcher.opened(self)
-
-    def _reentered(self) -> None:
-        self._invalid("stage.reentered", "it is entered again while it is open: make a new one with voicelog.stage()")
-
-    def _open(self, client: Client, session: Session, start_ns: int) -> None:
         if self.span_id is not None:
             self._reset()
         if not self.name:
             self.name = UNNAMED
             self._invalid("stage.name", "it has no name; give one: voicelog.stage('name')")
-        stream = session.stream
         parent = stage_var.get()
         self._parent_id = parent.span_id if parent is not None and parent._session is session else None
-        self.span_id = stream.next_span() if stream is not None else None
-        self._session, self._start_ns = session, start_ns
+        self.span_id = f"{stream.span_prefix}{stream.next_span_number():08x}"
+        self._session, self._turn = session, turn
         self._client = client
-        mark = STAGE_MARKS.get(self.name, NO_MARKS)[0]
-        if mark is not None and self._turn is not None and not self._untimed:
-            self._turn.stage_mark(mark, start_ns)
+        self._start_ns = at_ns = client.now_ns() if start_ns is None else start_ns
+        if client.watcher is not None and start_ns is None:
+            client.watcher.open[self] = None
+        mark = self._plan.start_mark
+        if mark is not None and turn is not None and not (self._more is not None and self._more.untimed):
+            turn.stage_mark(mark, at_ns)
+
+    def _given_place(
+        self, given: Any, session: Session | None, turn: Turn | None
+    ) -> tuple[Session | None, Turn | None]:
+        if not isinstance(given, Turn):
+            self._invalid("stage.turn", f"turn={shown(given)}: expected a turn, as voicelog.turn() gives it")
+        elif given.session is not None:
+            return given.session, given
+        return session, turn
+
+    def _reentered(self) -> None:
+        self._invalid("stage.reentered", "it is entered again while it is open: make a new one with voicelog.stage()")
 
     def _reset(self) -> None:
-        self._status = self._first_ns = self._items = None
-        self._fields.pop("error", None)
+        self._status = self._first_ns = None
+        self._fields = self._own()
+        if self._more is not None:
+            self._more.items = None
 
     def finish(self, exc: BaseException | None = None, *, at_last_item: bool = False) -> None:
         """Stop the clock and emit the event; `exc` is what ended it. A second call does nothing."""
@@ -148,30 +163,54 @@ class Stage(Given):
         if client is None:
             return
         try:
-            items = self._items
+            items = self.items
             at_ns = items.last_ns if at_last_item and items is not None else None
-            self._finish(client, exc, client.clock.now_ns() if at_ns is None else at_ns)
+            self._finish(client, exc, client.now_ns() if at_ns is None else at_ns)
         except Exception as fault:
             client.fault("stage.finish", fault)
 
     def _finish(self, client: Client, exc: BaseException | None, end_ns: int) -> None:
         if client.watcher is not None:
-            client.watcher.closed(self)
+            client.watcher.open.pop(self, None)
         session = self._session
         if session is None or session.stream is None:
             return
         if exc is not None:
             self._take(exc, session.stream.stream_id)
+        start_ns, turn, fields = self._start_ns, self._turn, self._fields
         status = self._status or "ok"
-        fields = self._event(session, end_ns, status)
-        if self._turn is not None:
-            self._tell_turn(self._turn, end_ns, status)
+        fields["stage"] = self.name
+        fields["span_id"] = self.span_id
+        fields["duration_ms"] = (end_ns - start_ns) / 1e6
+        fields["status"] = status
+        if self._first_ns is not None:
+            fields["first_item_ms"] = (self._first_ns - start_ns) / 1e6
+        if self._parent_id is not None:
+            fields["parent_id"] = self._parent_id
+        if self._attributes:
+            fields["attributes"] = self._attributes
+        if self._usage:
+            fields["usage"] = self._usage
+        if self._more is not None:
+            self._more_fields(self._more, fields)
+        if turn is not None:
+            fields["turn_id"] = turn.id
+            turn.stage_ran(self.name, start_ns, self._first_ns, end_ns, status)
+            mark = self._plan.end_mark
+            if mark is not None and status == "ok" and fields.get("is_final") is not False:
+                turn.stage_mark(mark, end_ns)
+        elif session.inherited_turn_id is not None:
+            fields["turn_id"] = session.inherited_turn_id
         if client.closed:
             client = client.live()
-        headers = tracing.stamp(fields)
-        for name in client.left_out:
-            fields.pop(name, None)
-        client.emit(session.stream, self._kind, self._start_ns, fields, headers)
+        headers = tracing.stamp(fields) if get_current() else None
+        client.emit(session.stream, self._plan.kind, start_ns, fields, headers)
+
+    def _more_fields(self, more: More, fields: dict[str, Any]) -> None:
+        if more.items is not None:
+            fields.update(more.items.fields())
+        if more.untimed:
+            del fields["duration_ms"]
 
     def _take(self, exc: BaseException, stream_id: str) -> None:
         status = status_of(exc)
@@ -179,38 +218,6 @@ class Stage(Given):
             self._fields["error"] = describe(exc)
             recorded(exc, stream_id)
         self._status = self._status or status
-
-    def _event(self, session: Session, end_ns: int, status: str) -> dict[str, Any]:
-        start_ns, turn = self._start_ns, self._turn
-        fields = {
-            "stage": self.name,
-            "span_id": self.span_id,
-            "duration_ms": (end_ns - start_ns) / 1e6,
-            "status": status,
-            **self._fields,
-        }
-        if self._untimed:
-            del fields["duration_ms"]
-        if self._first_ns is not None:
-            fields["first_item_ms"] = (self._first_ns - start_ns) / 1e6
-        if self._items is not None:
-            fields |= self._items.fields()
-        if self._parent_id is not None:
-            fields["parent_id"] = self._parent_id
-        if self._usage:
-            fields["usage"] = self._usage
-        if self._attributes:
-            fields["attributes"] = self._attributes
-        turn_id = turn.id if turn is not None else session.inherited_turn_id
-        if turn_id is not None:
-            fields["turn_id"] = turn_id
-        return fields
-
-    def _tell_turn(self, turn: Turn, end_ns: int, status: str) -> None:
-        turn.stage_ran(self.name, self._start_ns, end_ns)
-        mark = STAGE_MARKS.get(self.name, NO_MARKS)[2]
-        if mark is not None and status == "ok" and self._fields.get("is_final") is not False:
-            turn.stage_mark(mark, end_ns)
 
     def publish(
         self,
@@ -227,7 +234,8 @@ class Stage(Given):
         client = state.current
         if client is None:
             return
-        self._untimed = duration_ms is None
+        if duration_ms is None:
+            self._extra().untimed = True
         start_ns = end_ns - int((duration_ms or 0) * 1e6)
         self._begin(client, start_ns)
         if self._client is None:
@@ -251,7 +259,7 @@ class Stage(Given):
                 "publish.first_item_ms", f"first_item_ms={first_ms}: expected at most duration_ms={duration_ms}"
             )
         else:
-            self._first(start_ns + int(first_ms * 1e6))
+            self.first_item(start_ns + int(first_ms * 1e6))
 
     def started_fields(self) -> dict[str, Any]:
         """Return the fields of a stage_started event for this open stage."""
@@ -270,7 +278,7 @@ class Stage(Given):
         client = state.current
         if self._token is not None:
             self._reentered()
-            self._entered_again += 1
+            self._extra().entered_again += 1
             return self
         if client is not None:
             try:
@@ -281,13 +289,26 @@ class Stage(Given):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
-        if self._entered_again:
-            self._entered_again -= 1
+        token = self._token
+        if token is None:
             return
-        token, self._token = self._token, None
-        if token is not None:
-            restore(stage_var, token, self)
-        self.finish(exc)
+        client = self._client
+        end_ns = client.now_ns() if client is not None else 0
+        if self._more is not None and self._more.entered_again:
+            self._more.entered_again -= 1
+            return
+        self._token = None
+        try:
+            stage_var.reset(token)
+        except ValueError:
+            leave_elsewhere(stage_var, token, self)
+        if client is None:
+            return
+        self._client = None
+        try:
+            self._finish(client, exc, end_ns)
+        except Exception as fault:
+            client.fault("stage.finish", fault)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -303,8 +324,8 @@ class Stage(Given):
         if not name:
             message = f"@voicelog.stage on {function!r}: it has no name; give one: @voicelog.stage('name')"
             raise ConfigError(message)
-        turn, fields = self._given_turn, self._given()
-        return decorate(function, lambda: Stage(name, turn, **fields))
+        turn, given = self._more.turn if self._more is not None else None, self._given()
+        return decorate(function, lambda: Stage(name, given.copy(), turn))
 
     def __bool__(self) -> bool:
         """Return whether the stage is open and recorded."""
@@ -338,12 +359,15 @@ def stage(
     takes the function's. `turn` is for code that runs outside of the turn's context. Further fields are as in
     `Stage.set`. Never blocks; only decorating something that can't be timed raises ConfigError.
     """
-    given = {key: value for key, value in (("provider", provider), ("model", model)) if value is not None}
+    if provider is not None:
+        fields["provider"] = provider
+    if model is not None:
+        fields["model"] = model
     if callable(name) and not isinstance(name, str):
-        return Stage("", turn, **given, **fields)(name)
-    return Stage("" if name is None else name, turn, **given, **fields)
+        return Stage("", fields, turn)(name)
+    return Stage("" if name is None else name, fields, turn)
 
 
 def current_stage() -> Stage:
     """Return the stage that is open in this context; without one, a stage that records nothing and is false."""
-    return stage_var.get() or Stage("none")
+    return stage_var.get() or Stage("none", {})

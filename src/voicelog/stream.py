@@ -3,36 +3,53 @@
 from __future__ import annotations
 
 from itertools import count
-from typing import Any
+from typing import Any, Protocol
 
 from voicelog.clock import Anchor
+from voicelog.events import SCHEMA_VERSION
+from voicelog.wire import Headers, encode_value
+
+
+class Hold(Protocol):
+    """Keeps a call's messages until it is known whether the call is kept; voicelog.sampling has it."""
+
+    def add(self, topic: str, key: bytes, value: bytes, headers: Headers | None) -> str | None:
+        """Take a message; return None, or the reason why it was dropped."""
 
 
 class Stream:
     """The identity of a run of events, and the fields they all share."""
 
-    __slots__ = ("_seq", "_spans", "anchor", "base", "key", "stream_id")
+    __slots__ = (
+        "_seq", "_spans", "anchor", "base", "heads", "hold", "key", "next_seq", "next_span_number", "span_prefix",
+        "stream_id",
+    )  # fmt: skip
 
     def __init__(self, stream_id: str, key: str, base: dict[str, Any], anchor: Anchor) -> None:
         self.stream_id = stream_id
         self.key = key.encode("utf-8", "replace")
         self.base = {**base, "stream_id": stream_id}
         self.anchor = anchor
+        self.hold: Hold | None = None
+        self.heads: dict[str, bytes] = {}
+        """By event type: the JSON of what the stream's events share, written once."""
+        self.span_prefix = stream_id[:8]
         self._seq = count(1)
         self._spans = count(1)
+        self.next_seq = self._seq.__next__
+        """Returns the next count; taken before the event can be dropped. Safe from any thread."""
+        self.next_span_number = self._spans.__next__
 
     def successor(self, stream_id: str) -> Stream:
         """Return a stream of the same call with an id and counts of its own, for a forked process."""
         return Stream(stream_id, self.key.decode(), {**self.base, "stream_id": stream_id}, self.anchor)
 
-    def next_seq(self) -> int:
-        """Return the next count; taken before the event can be dropped. Safe from any thread."""
-        return next(self._seq)
+    def head(self, kind: str) -> bytes:
+        """Return the beginning of the JSON of a `kind` event: what the stream's events share, and a comma."""
+        head = encode_value({"v": SCHEMA_VERSION, "type": kind, **self.base})[:-1] + b","
+        self.heads[kind] = head
+        return head
 
     def is_used(self) -> bool:
         """Return whether an event was counted."""
         return repr(self._seq) != "count(1)"
-
-    def next_span(self) -> str:
-        """Return an id for a stage: 16 hex digits, half of them the stream's."""
-        return f"{self.stream_id[:8]}{next(self._spans):08x}"

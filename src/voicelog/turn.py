@@ -22,6 +22,9 @@ MAX_MARKS = 200
 MAX_STAGES = 2000
 MAX_AGO_MS = 86_400_000
 
+StageRun = tuple[str, int, int | None, int, str]
+"""A finished stage: name, start, first item or None, and end, monotonic nanoseconds; and its status."""
+
 
 class Turn:
     """One turn of a call: `with voicelog.turn() as turn`, `async with`, or session.start_turn() and turn.end().
@@ -38,7 +41,7 @@ class Turn:
         self._start_ns = 0
         self._marks: dict[str, int] = {}
         self._stage_marks: dict[str, int] = {}
-        self._stages: list[tuple[str, int, int]] = []
+        self._stages: list[StageRun] = []
         self._attributes: dict[str, Any] = {}
         self._anchor: str | None = None
         self._interrupted = False
@@ -95,10 +98,10 @@ class Turn:
         if at_ns < self._stage_marks.setdefault(name, at_ns):
             self._stage_marks[name] = at_ns
 
-    def stage_ran(self, stage: str, start_ns: int, end_ns: int) -> None:
+    def stage_ran(self, stage: str, start_ns: int, first_ns: int | None, end_ns: int, status: str) -> None:
         """Take a finished stage into the turn's accounting."""
         if len(self._stages) < MAX_STAGES:
-            self._stages.append((stage, start_ns, end_ns))
+            self._stages.append((stage, start_ns, first_ns, end_ns, status))
 
     def start(self) -> Self:
         """Open the turn and make it the session's current one; the turn that was current comes back at its end.
@@ -146,7 +149,7 @@ class Turn:
         session.turn_closed(self)
         stream, epoch_us = session.stream, session.stream.anchor.epoch_us
         marks = {name: epoch_us(at) for name, at in {**self._stage_marks, **self._marks}.items()}
-        stages = [Interval(name, epoch_us(start), epoch_us(end)) for name, start, end in self._stages]
+        stages = [Interval(name, epoch_us(start), epoch_us(end)) for name, start, _, end, _ in self._stages]
         latency = measure(marks, stages, self._anchor)
         fields = self._fields(client, latency, marks, end_reason)
         headers: Headers | None = tracing.stamp(fields)

@@ -13,26 +13,18 @@ if TYPE_CHECKING:
 class Watcher:
     """Open stages, and a daemon thread that emits one `stage_started` for each that is open for too long.
 
-    `opened` and `closed` are on the hot path: one dict operation each. It holds no stage for longer than the limit, so
-    that stages which never end don't gather.
+    A stage puts itself into `open` when it begins and takes itself out when it ends: one dict operation each. It holds
+    no stage for longer than the limit, so that stages which never end don't gather.
     """
 
     def __init__(self, client: Client, after_ms: int) -> None:
         self._client = client
         self._after_ns = after_ms * 1_000_000
-        self._open: dict[int, Stage] = {}
+        self.open: dict[Stage, None] = {}
         self._stop = threading.Event()
         self._interval_s = min(1.0, max(0.02, after_ms / 4000))
         self._thread = threading.Thread(target=self._run, name="voicelog-watch", daemon=True)
         self._thread.start()
-
-    def opened(self, stage: Stage) -> None:
-        """Take a stage that was entered."""
-        self._open[id(stage)] = stage
-
-    def closed(self, stage: Stage) -> None:
-        """Let go of a stage that ended."""
-        self._open.pop(id(stage), None)
 
     def close(self) -> None:
         """Stop the thread."""
@@ -41,11 +33,11 @@ class Watcher:
     def tell(self) -> None:
         """Emit stage_started for each stage that is open for longer than the limit, once, and let go of it."""
         now_ns = self._client.clock.now_ns()
-        for key, stage in self._open.copy().items():
+        for stage in self.open.copy():
             session, start_ns = stage.place
             if now_ns - start_ns < self._after_ns:
                 continue
-            self._open.pop(key, None)
+            self.open.pop(stage, None)
             if stage and session and session.stream is not None:
                 self._client.emit(session.stream, "stage_started", start_ns, stage.started_fields())
 

@@ -18,6 +18,8 @@ from voicelog.events import EVENT_TYPES, SCHEMA_VERSION, TOPIC_OF, Event, requir
 Headers = list[tuple[str, bytes]]
 
 _encoder = msgspec.json.Encoder()
+encode_fields = _encoder.encode
+"""Returns the JSON of fields; raises whatever a value that is not JSON's makes it raise. The hot path's."""
 _decoder = msgspec.json.Decoder()
 _ENVELOPE = frozenset({"v", "type", "event_id"})
 _WIRE_FIELDS = {name: wire_fields(cls) for name, cls in EVENT_TYPES.items()}

@@ -72,7 +72,7 @@ def test_stages_that_never_end_are_not_kept(watched: tuple[Capture, Watcher]) ->
             voicelog.stage("x").begin()
         captured.clock.advance(HOUR_MS)
         watcher.tell()
-    assert watcher._open == {}
+    assert watcher.open == {}
     assert len(captured.of("stage_started")) == 100
 
 
