@@ -84,18 +84,18 @@ class Client:
         if self.closed:
             self.counters.add("dropped", "closed")
             return
-        for name in self.left_out_of[kind]:
-            fields.pop(name, None)
-        if "variant" in fields or "user_id" in fields:  # the event's own wins over its call's
-            value = self._encode_whole(stream, kind, fields)
-        else:
-            try:
-                value = (stream.heads.get(kind) or stream.head(kind)) + encode_fields(fields)[1:]
-            except Exception:  # also what a user's object raises while it is read
-                self.counters.add("cleaned")
-                value = self._encode_whole(stream, kind, fields)
-        if value is None:
-            return
+        left_out = self.left_out_of[kind]
+        if left_out:
+            for name in left_out:
+                fields.pop(name, None)
+        try:
+            value = (stream.heads.get(kind) or stream.head(kind)) + encode_fields(fields)[1:]
+        except Exception:  # also what a user's object raises while it is read
+            self.counters.add("cleaned")
+            whole = self._encode_cleaned(stream, kind, fields)
+            if whole is None:
+                return
+            value = whole
         hand_over = self.producer.produce if stream.hold is None else stream.hold.add
         reason = hand_over(TOPIC_OF[kind], stream.key, value, headers)
         if reason is None:
@@ -109,8 +109,8 @@ class Client:
         seq = stream.next_seq()
         self.emit(stream, kind, start_ns, {**fields, "events_total": seq}, headers, seq)
 
-    def _encode_whole(self, stream: Stream, kind: str, fields: dict[str, Any]) -> bytes | None:
-        """Return the JSON of an event with a field that is also its call's, or with values that are not JSON's."""
+    def _encode_cleaned(self, stream: Stream, kind: str, fields: dict[str, Any]) -> bytes | None:
+        """Return the JSON of an event with values that are not JSON's."""
         event = {"v": SCHEMA_VERSION, "type": kind, **stream.base, **fields}
         try:
             return encode_value({name: clean(value) for name, value in event.items()})

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from voicelog.events import EVENT_TYPES, INT64_MAX, Event
+from voicelog.events import EVENT_TYPES, FINISHED_STAGES, INT64_MAX, Event
 
 _OWN = frozenset((
     "stream_id", "seq", "ts", "session_id", "turn_id", "stage", "duration_ms", "first_item_ms", "items", "producer_ms",
@@ -33,9 +33,14 @@ def _accepted(annotation: Any) -> Accept | None:
     return None
 
 
+OF_THE_CALL = frozenset({"user_id", "variant"})
+"""Fields that come from the call; a metric, log, error or health event may have its own, a stage may not."""
+
+
 def _settable(cls: type[Event]) -> dict[str, Accept]:
     hints = typing.get_type_hints(cls, include_extras=True)
-    names = (a.name for a in attrs.fields(cls) if a.name not in _OWN)
+    own = _OWN | OF_THE_CALL if cls.TYPE in FINISHED_STAGES else _OWN
+    names = (a.name for a in attrs.fields(cls) if a.name not in own)
     return {name: kinds for name in names if (kinds := _accepted(hints[name]))}
 
 

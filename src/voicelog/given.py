@@ -8,7 +8,7 @@ from typing import Any
 from voicelog.clean import clean, shown, text
 from voicelog.client import Client, state
 from voicelog.fields import SETTABLE, fit
-from voicelog.plan import OTHER, PLANS
+from voicelog.plan import Plan
 from voicelog.wire import encode_value
 
 UNNAMED = "unnamed"
@@ -20,26 +20,16 @@ MAX_WHOLE = 2**63
 class Given:
     """The fields of one stage. Raises nothing into the caller; a value that does not fit is left out and counted."""
 
-    __slots__ = ("_attributes", "_client", "_fields", "_plan", "_usage", "name")
+    __slots__ = ("_client", "_fields", "_plan", "name")
 
-    def __init__(self, name: Any, fields: dict[str, Any]) -> None:
-        plan = PLANS.get(name) if type(name) is str else None
-        if plan is None:
-            plan = OTHER
-            name = name if type(name) is str and 0 < len(name) <= MAX_NAME_CHARS else text(name)
-        self.name: str = name
-        self._plan = plan
-        self._client: Client | None = None
-        self._attributes: dict[str, Any] | None = None
-        self._usage: dict[str, float] | None = None
-        known = plan.known
-        for key, value in fields.items():
-            if known.get(key) is not str or type(value) is not str:
-                self._fields: dict[str, Any] = {}
-                self.set(**fields)
-                break
-        else:
-            self._fields = fields
+    name: str
+    _plan: Plan
+    _client: Client | None
+    _fields: dict[str, Any]
+
+    def _named(self, name: Any) -> str:
+        """Return the name of a stage that has no event of its own."""
+        return name if type(name) is str and 0 < len(name) <= MAX_NAME_CHARS else text(name)
 
     def set(self, /, **fields: Any) -> None:
         """Set fields of the event: those its type knows are typed fields, any other name becomes an attribute.
@@ -60,7 +50,7 @@ class Given:
 
     def usage(self, /, **counts: float) -> None:
         """Set what was used: input_tokens, output_tokens, characters_count, audio_seconds, ...; the last value wins."""
-        usage = self._usage = self._usage or {}
+        usage = self._fields.setdefault("usage", {})
         for name, value in counts.items():
             number = fit((float,), value)
             if number is not None and number >= 0:
@@ -72,9 +62,7 @@ class Given:
         if name == "usage":
             self._set_usage(value)
             return
-        if self._attributes is None:
-            self._attributes = {}
-        self._attributes[name] = value
+        self._fields.setdefault("attributes", {})[name] = value
 
     def _set_usage(self, value: Any) -> None:
         counts = fit((dict,), value)
@@ -104,14 +92,16 @@ class Given:
 
     def _given(self) -> dict[str, Any]:
         """Return everything as keywords for another of the same kind."""
-        usage = {"usage": dict(self._usage)} if self._usage else {}
-        return {**self._own(), **(self._attributes or {}), **usage}
+        given = self._own()
+        attributes = given.pop("attributes", {})
+        return {**attributes, **given}
 
     def _own(self) -> dict[str, Any]:
-        """Return the typed fields that were given, without those that the library fills itself."""
+        """Return a copy of what was given, without what the library fills itself."""
         priced = "price_version" in self._fields
         known = self._plan.known
-        return {n: v for n, v in self._fields.items() if n in known and not (priced and n == "cost_usd")}
+        own = {n: v for n, v in self._fields.items() if n in known and not (priced and n == "cost_usd")}
+        return own | {n: dict(self._fields[n]) for n in ("attributes", "usage") if n in self._fields}
 
     def _invalid(self, what: str, sentence: str) -> None:
         client = self._client or state.current

@@ -9,9 +9,10 @@ from voicelog.clean import shown, text
 from voicelog.client import Client, state
 from voicelog.context import session_var
 from voicelog.failure import describe, recorded
-from voicelog.fields import SETTABLE, fit
+from voicelog.fields import OF_THE_CALL, SETTABLE, fit
 from voicelog.session import Session
 from voicelog.stage import Stage
+from voicelog.stream import Stream
 from voicelog.turn import Turn
 
 
@@ -137,7 +138,7 @@ def emit_here(kind: str, fields: dict[str, Any], others: dict[str, Any]) -> None
         if session is None or session.stream is None:
             client.emit_loose(kind, fields)
         else:
-            _emit_in(client, session, kind, fields)
+            _emit_in(client, session, session.stream, kind, fields)
     except Exception as exc:
         client.fault(kind, exc)
 
@@ -156,8 +157,10 @@ def _sort(client: Client, kind: str, fields: dict[str, Any], others: dict[str, A
         fields["attributes"] = attributes
 
 
-def _emit_in(client: Client, session: Session, kind: str, fields: dict[str, Any]) -> None:
+def _emit_in(client: Client, session: Session, stream: Stream, kind: str, fields: dict[str, Any]) -> None:
     if session.turn_id is not None:
         fields["turn_id"] = session.turn_id
-    if session.stream is not None:
-        client.emit(session.stream, kind, client.clock.now_ns(), fields, tracing.stamp(fields))
+    own = {name: fields.pop(name) for name in OF_THE_CALL if name in fields}
+    if own:
+        stream = stream.varied(own)
+    client.emit(stream, kind, client.now_ns(), fields, tracing.stamp(fields))

@@ -19,6 +19,7 @@ from voicelog.events import STATUSES
 from voicelog.failure import describe, recorded, status_of
 from voicelog.given import UNNAMED, Given
 from voicelog.items import Items
+from voicelog.plan import OTHER, PLANS
 from voicelog.session import Session
 from voicelog.turn import Turn
 
@@ -47,18 +48,34 @@ class Stage(Given):
     """
 
     __slots__ = (
-        "_first_ns", "_more", "_parent_id", "_session", "_start_ns", "_status", "_token", "_turn", "span_id",
+        "_first_ns", "_more", "_session", "_start_ns", "_status", "_token", "_turn", "span_id",
     )  # fmt: skip
 
+    _first_ns: int | None
+    _more: More | None
+    _session: Session | None
+    _start_ns: int
+    _status: str | None
+    _token: Token[Stage | None] | None
+    _turn: Turn | None
+    span_id: str | None
+
     def __init__(self, name: Any, fields: dict[str, Any], turn: Turn | None = None) -> None:
-        self.span_id: str | None = None
-        self._first_ns: int | None = None
-        self._more: More | None = None
-        self._session: Session | None = None
-        self._status: str | None = None
-        self._token: Token[Stage | None] | None = None
-        self._turn: Turn | None = None
-        Given.__init__(self, name, fields)
+        plan = PLANS.get(name) if type(name) is str else None
+        if plan is None:
+            plan, name = OTHER, self._named(name)
+        self.name = name
+        self._plan = plan
+        self._client = self._session = self._turn = self._token = self._status = self._first_ns = self._more = None
+        self.span_id = None
+        known = plan.known
+        for key, value in fields.items():
+            if known.get(key) is not str or type(value) is not str:
+                self._fields = {}
+                self.set(**fields)
+                break
+        else:
+            self._fields = fields
         if turn is not None:
             self._extra().turn = turn
 
@@ -128,8 +145,9 @@ class Stage(Given):
             self.name = UNNAMED
             self._invalid("stage.name", "it has no name; give one: voicelog.stage('name')")
         parent = stage_var.get()
-        self._parent_id = parent.span_id if parent is not None and parent._session is session else None
-        self.span_id = f"{stream.span_prefix}{stream.next_span_number():08x}"
+        if parent is not None and parent._session is session:
+            self._fields["parent_id"] = parent.span_id
+        self.span_id = f"{stream.span_prefix}{stream.next_span_number()}"
         self._session, self._turn = session, turn
         self._client = client
         self._start_ns = at_ns = client.now_ns() if start_ns is None else start_ns
@@ -185,25 +203,16 @@ class Stage(Given):
         fields["status"] = status
         if self._first_ns is not None:
             fields["first_item_ms"] = (self._first_ns - start_ns) / 1e6
-        if self._parent_id is not None:
-            fields["parent_id"] = self._parent_id
-        if self._attributes:
-            fields["attributes"] = self._attributes
-        if self._usage:
-            fields["usage"] = self._usage
         if self._more is not None:
             self._more_fields(self._more, fields)
         if turn is not None:
             fields["turn_id"] = turn.id
-            turn.stage_ran(self.name, start_ns, self._first_ns, end_ns, status)
-            mark = self._plan.end_mark
-            if mark is not None and status == "ok" and fields.get("is_final") is not False:
-                turn.stage_mark(mark, end_ns)
+            turn.stage_ran(self.name, start_ns, self._first_ns, end_ns, status, fields)
         elif session.inherited_turn_id is not None:
             fields["turn_id"] = session.inherited_turn_id
         if client.closed:
             client = client.live()
-        headers = tracing.stamp(fields) if get_current() else None
+        headers = tracing.stamp(fields) if get_current() else None  # an empty context has no span
         client.emit(session.stream, self._plan.kind, start_ns, fields, headers)
 
     def _more_fields(self, more: More, fields: dict[str, Any]) -> None:
@@ -363,6 +372,8 @@ def stage(
         fields["provider"] = provider
     if model is not None:
         fields["model"] = model
+    if type(name) is str:
+        return Stage(name, fields, turn)
     if callable(name) and not isinstance(name, str):
         return Stage("", fields, turn)(name)
     return Stage("" if name is None else name, fields, turn)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from copy import copy
 from itertools import count
 from typing import Any, Protocol
 
 from voicelog.clock import Anchor
 from voicelog.events import SCHEMA_VERSION
 from voicelog.wire import Headers, encode_value
+
+FIRST_SPAN = 10_000_000
+"""Stages are numbered from here: eight decimal digits are hex digits too, and quicker written than hex."""
 
 
 class Hold(Protocol):
@@ -35,7 +39,7 @@ class Stream:
         """By event type: the JSON of what the stream's events share, written once."""
         self.span_prefix = stream_id[:8]
         self._seq = count(1)
-        self._spans = count(1)
+        self._spans = count(FIRST_SPAN)
         self.next_seq = self._seq.__next__
         """Returns the next count; taken before the event can be dropped. Safe from any thread."""
         self.next_span_number = self._spans.__next__
@@ -43,6 +47,12 @@ class Stream:
     def successor(self, stream_id: str) -> Stream:
         """Return a stream of the same call with an id and counts of its own, for a forked process."""
         return Stream(stream_id, self.key.decode(), {**self.base, "stream_id": stream_id}, self.anchor)
+
+    def varied(self, own: dict[str, Any]) -> Stream:
+        """Return this stream for an event whose `own` values take the place of shared ones."""
+        other = copy(self)
+        other.base, other.heads = {**self.base, **own}, {}
+        return other
 
     def head(self, kind: str) -> bytes:
         """Return the beginning of the JSON of a `kind` event: what the stream's events share, and a comma."""

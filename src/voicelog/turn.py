@@ -12,7 +12,7 @@ from voicelog.context import session_var
 from voicelog.events import ANCHORS, TS_MAX_US, TS_MIN_US
 from voicelog.failure import status_of
 from voicelog.fields import fit
-from voicelog.latency import END, START, Interval, Latency, measure
+from voicelog.latency import END, STAGE_MARKS, START, Interval, Latency, measure
 from voicelog.wire import Headers
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MAX_MARKS = 200
 MAX_STAGES = 2000
 MAX_AGO_MS = 86_400_000
+
+TOLD = frozenset(name for name, marks in STAGE_MARKS.items() if marks[2] is not None)
+"""Stages whose end is a mark."""
 
 StageRun = tuple[str, int, int | None, int, str]
 """A finished stage: name, start, first item or None, and end, monotonic nanoseconds; and its status."""
@@ -98,10 +101,19 @@ class Turn:
         if at_ns < self._stage_marks.setdefault(name, at_ns):
             self._stage_marks[name] = at_ns
 
-    def stage_ran(self, stage: str, start_ns: int, first_ns: int | None, end_ns: int, status: str) -> None:
-        """Take a finished stage into the turn's accounting."""
+    def stage_ran(
+        self, stage: str, start_ns: int, first_ns: int | None, end_ns: int, status: str, fields: dict[str, Any]
+    ) -> None:
+        """Take a finished stage, with its event's fields, into the turn's accounting."""
+        if stage in TOLD:
+            self._take(stage, end_ns, status, fields)
         if len(self._stages) < MAX_STAGES:
             self._stages.append((stage, start_ns, first_ns, end_ns, status))
+
+    def _take(self, stage: str, end_ns: int, status: str, fields: dict[str, Any]) -> None:
+        mark = STAGE_MARKS[stage][2]
+        if mark is not None and status == "ok" and fields.get("is_final") is not False:
+            self.stage_mark(mark, end_ns)
 
     def start(self) -> Self:
         """Open the turn and make it the session's current one; the turn that was current comes back at its end.

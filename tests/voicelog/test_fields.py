@@ -37,7 +37,7 @@ class Text(str):
     ],
 )
 def test_a_stage_takes_its_types_fields_and_the_common_ones(kind: str, names: set[str]) -> None:
-    assert set(SETTABLE[kind]) == names | {"user_id", "provider", "model", "variant", "cost_usd"}
+    assert set(SETTABLE[kind]) == names | {"provider", "model", "cost_usd"}
 
 
 def test_what_the_library_fills_itself_is_not_settable() -> None:

@@ -31,7 +31,7 @@ def test_a_published_result_is_a_whole_event() -> None:
     assert captured.of("stt_result") == [
         SttResult(
             stream_id="0000000200000000", seq=2, ts=START_US + 4_500_000, session_id="call", turn_id="t", stage="stt",
-            duration_ms=300.0, first_item_ms=100.0, status="ok", provider="deepgram", span_id="0000000200000001",
+            duration_ms=300.0, first_item_ms=100.0, status="ok", provider="deepgram", span_id="0000000210000000",
             attributes={"channel": 1}, transcript="hello", confidence=0.5, **HERE,
         )
     ]  # fmt: skip

@@ -30,7 +30,7 @@ def test_a_block_is_one_whole_event(captured: Capture) -> None:
             stream_id="0000000200000000", seq=2, ts=START_US + 4_000, session_id="call", turn_id="00000002-1",
             stage="stt",
             duration_ms=2.0, first_item_ms=1.0, status="ok", service="test", host="test-host", user_id="ann",
-            provider="deepgram", model="nova-3", variant="b", span_id="0000000200000001",
+            provider="deepgram", model="nova-3", variant="b", span_id="0000000210000000",
             attributes={"room": "kitchen"},
             transcript="hello", confidence=0.9, is_final=True,
         )

@@ -38,10 +38,10 @@ def test_a_stage_that_is_open_for_too_long_is_told_of_once(watched: tuple[Captur
     assert captured.of("stage_started") == [
         StageStarted(
             stream_id="0000000200000000", seq=2, ts=START_US, session_id="call", turn_id="t", stage="llm", provider="p",
-            model="m", service="test", host="test-host", span_id="0000000200000001",
+            model="m", service="test", host="test-host", span_id="0000000210000000",
         )
     ]  # fmt: skip
-    assert captured.of("llm_request")[0].span_id == "0000000200000001"
+    assert captured.of("llm_request")[0].span_id == "0000000210000000"
 
 
 def test_a_stage_that_ended_in_time_is_not_told_of(watched: tuple[Capture, Watcher]) -> None:
