@@ -18,12 +18,17 @@ class Plan(NamedTuple):
     start_mark: str | None
     first_mark: str | None
     end_mark: str | None
+    told: bool
+    """Whether its turn is told the event's fields: what was final, what was spoken and what it cost."""
+
+
+TOLD = frozenset({"stt_result", "tts_result"})
 
 
 def _plan(name: str) -> Plan:
     kind = STAGE_TYPES.get(name, StageEvent).TYPE
     known = {field: accepted[0] for field, accepted in SETTABLE[kind].items()}
-    return Plan(kind, known, *STAGE_MARKS.get(name, NO_MARKS))
+    return Plan(kind, known, *STAGE_MARKS.get(name, NO_MARKS), told=kind in TOLD)
 
 
 OTHER = _plan("")

@@ -53,6 +53,8 @@ class Session:
         self._token: Token[Session | None] | None = None
         self._disconnect_reason: str | None = None
         self._renewed = False
+        self.traced = False
+        """Whether an OpenTelemetry span may be current in it; looked for when it or a turn begins."""
         self._start_ns = 0
 
     def start(self) -> Self:
@@ -80,6 +82,7 @@ class Session:
         self._turns, self._disconnect_reason = count(1), None
         self._start_ns = self.stream.anchor.mono_ns
         open_sessions.add(self)
+        self.traced = tracing.is_on()
         attributes = fit((dict,), self.attributes)
         fields: dict[str, Any] = {"attributes": clean(attributes)} if attributes else {}
         if attributes is None and self.attributes is not None:
@@ -100,6 +103,7 @@ class Session:
 
     def turn_opened(self, turn: Turn) -> None:
         """Make an opened turn the current one."""
+        self.traced = self.traced or tracing.is_on()
         with self.lock:
             self._open_turns.append(turn)
             self.current_turn = turn

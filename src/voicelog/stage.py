@@ -7,8 +7,6 @@ from contextvars import Token
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
-from opentelemetry.context import get_current
-
 from voicelog import tracing
 from voicelog.clean import shown
 from voicelog.client import Client, state
@@ -21,7 +19,7 @@ from voicelog.given import UNNAMED, Given
 from voicelog.items import Items
 from voicelog.plan import OTHER, PLANS
 from voicelog.session import Session
-from voicelog.turn import Turn
+from voicelog.turn import MAX_STAGES, Turn
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -147,7 +145,7 @@ class Stage(Given):
         parent = stage_var.get()
         if parent is not None and parent._session is session:
             self._fields["parent_id"] = parent.span_id
-        self.span_id = f"{stream.span_prefix}{stream.next_span_number()}"
+        self.span_id = stream.next_span()
         self._session, self._turn = session, turn
         self._client = client
         self._start_ns = at_ns = client.now_ns() if start_ns is None else start_ns
@@ -207,12 +205,14 @@ class Stage(Given):
             self._more_fields(self._more, fields)
         if turn is not None:
             fields["turn_id"] = turn.id
-            turn.stage_ran(self.name, start_ns, self._first_ns, end_ns, status, fields)
+            if len(turn.runs) < MAX_STAGES:
+                told = fields if self._plan.told else None
+                turn.runs.append((self.name, start_ns, self._first_ns, end_ns, status, told))
         elif session.inherited_turn_id is not None:
             fields["turn_id"] = session.inherited_turn_id
         if client.closed:
             client = client.live()
-        headers = tracing.stamp(fields) if get_current() else None  # an empty context has no span
+        headers = tracing.stamp(fields) if session.traced else None
         client.emit(session.stream, self._plan.kind, start_ns, fields, headers)
 
     def _more_fields(self, more: More, fields: dict[str, Any]) -> None:

@@ -25,8 +25,7 @@ class Stream:
     """The identity of a run of events, and the fields they all share."""
 
     __slots__ = (
-        "_seq", "_spans", "anchor", "base", "heads", "hold", "key", "next_seq", "next_span_number", "span_prefix",
-        "stream_id",
+        "_seq", "anchor", "base", "heads", "hold", "key", "next_seq", "next_span", "stream_id",
     )  # fmt: skip
 
     def __init__(self, stream_id: str, key: str, base: dict[str, Any], anchor: Anchor) -> None:
@@ -37,12 +36,11 @@ class Stream:
         self.hold: Hold | None = None
         self.heads: dict[str, bytes] = {}
         """By event type: the JSON of what the stream's events share, written once."""
-        self.span_prefix = stream_id[:8]
         self._seq = count(1)
-        self._spans = count(FIRST_SPAN)
         self.next_seq = self._seq.__next__
         """Returns the next count; taken before the event can be dropped. Safe from any thread."""
-        self.next_span_number = self._spans.__next__
+        self.next_span = map(f"{stream_id[:8]}{{}}".format, count(FIRST_SPAN)).__next__
+        """Returns an id for a stage: 16 hex digits, half of them the stream's. Safe from any thread."""
 
     def successor(self, stream_id: str) -> Stream:
         """Return a stream of the same call with an id and counts of its own, for a forked process."""

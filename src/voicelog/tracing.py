@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from opentelemetry.trace import INVALID_SPAN, SpanContext, get_current_span
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    ProxyTracerProvider,
+    SpanContext,
+    get_current_span,
+    get_tracer_provider,
+)
 
 from voicelog.wire import Headers
+
+
+def is_on() -> bool:
+    """Return whether a tracer provider is set, or a span current without one."""
+    return not isinstance(get_tracer_provider(), ProxyTracerProvider) or current() is not None
 
 
 def current() -> SpanContext | None:

@@ -12,7 +12,7 @@ from voicelog.context import session_var
 from voicelog.events import ANCHORS, TS_MAX_US, TS_MIN_US
 from voicelog.failure import status_of
 from voicelog.fields import fit
-from voicelog.latency import END, STAGE_MARKS, START, Interval, Latency, measure
+from voicelog.latency import END, NO_MARKS, STAGE_MARKS, START, Interval, Latency, measure
 from voicelog.wire import Headers
 
 if TYPE_CHECKING:
@@ -22,11 +22,8 @@ MAX_MARKS = 200
 MAX_STAGES = 2000
 MAX_AGO_MS = 86_400_000
 
-TOLD = frozenset(name for name, marks in STAGE_MARKS.items() if marks[2] is not None)
-"""Stages whose end is a mark."""
-
-StageRun = tuple[str, int, int | None, int, str]
-"""A finished stage: name, start, first item or None, and end, monotonic nanoseconds; and its status."""
+StageRun = tuple[str, int, int | None, int, str, dict[str, Any] | None]
+"""A finished stage: name; start, first item or None, end, monotonic nanoseconds; status; an stt's or tts's fields."""
 
 
 class Turn:
@@ -44,7 +41,8 @@ class Turn:
         self._start_ns = 0
         self._marks: dict[str, int] = {}
         self._stage_marks: dict[str, int] = {}
-        self._stages: list[StageRun] = []
+        self.runs: list[StageRun] = []
+        """The stages that finished in the turn, in that order; each appends itself, up to MAX_STAGES."""
         self._attributes: dict[str, Any] = {}
         self._anchor: str | None = None
         self._interrupted = False
@@ -101,20 +99,6 @@ class Turn:
         if at_ns < self._stage_marks.setdefault(name, at_ns):
             self._stage_marks[name] = at_ns
 
-    def stage_ran(
-        self, stage: str, start_ns: int, first_ns: int | None, end_ns: int, status: str, fields: dict[str, Any]
-    ) -> None:
-        """Take a finished stage, with its event's fields, into the turn's accounting."""
-        if stage in TOLD:
-            self._take(stage, end_ns, status, fields)
-        if len(self._stages) < MAX_STAGES:
-            self._stages.append((stage, start_ns, first_ns, end_ns, status))
-
-    def _take(self, stage: str, end_ns: int, status: str, fields: dict[str, Any]) -> None:
-        mark = STAGE_MARKS[stage][2]
-        if mark is not None and status == "ok" and fields.get("is_final") is not False:
-            self.stage_mark(mark, end_ns)
-
     def start(self) -> Self:
         """Open the turn and make it the session's current one; the turn that was current comes back at its end.
 
@@ -137,7 +121,7 @@ class Turn:
 
     def _forget(self) -> None:
         """Begin anew: what was measured belongs to the run that ended."""
-        self._marks, self._stage_marks, self._stages, self._attributes = {}, {}, [], {}
+        self._marks, self._stage_marks, self.runs, self._attributes = {}, {}, [], {}
         self._anchor, self._interrupted, self._failed = None, False, False
 
     def end(self, *, end_reason: str | None = None) -> None:
@@ -160,12 +144,19 @@ class Turn:
             return
         session.turn_closed(self)
         stream, epoch_us = session.stream, session.stream.anchor.epoch_us
+        self._mark_ends()
         marks = {name: epoch_us(at) for name, at in {**self._stage_marks, **self._marks}.items()}
-        stages = [Interval(name, epoch_us(start), epoch_us(end)) for name, start, _, end, _ in self._stages]
+        stages = [Interval(name, epoch_us(start), epoch_us(end)) for name, start, _, end, _, _ in self.runs]
         latency = measure(marks, stages, self._anchor)
         fields = self._fields(client, latency, marks, end_reason)
         headers: Headers | None = tracing.stamp(fields)
         client.live().emit(stream, "turn", self._start_ns, fields, headers)
+
+    def _mark_ends(self) -> None:
+        for stage, _, _, end_ns, status, fields in self.runs:
+            mark = STAGE_MARKS.get(stage, NO_MARKS)[2]
+            if mark is not None and status == "ok" and (fields is None or fields.get("is_final") is not False):
+                self.stage_mark(mark, end_ns)
 
     def _fields(
         self, client: Client, latency: Latency, marks: dict[str, int], end_reason: str | None
