@@ -10,7 +10,7 @@ import attrs
 import click
 
 import voicelog
-from voicelog import counters, errors, events, latency, settings, testing
+from voicelog import counters, errors, events, heartbeat, latency, settings, testing
 from voicelog_sink import cli, metrics, tables
 
 HERE = Path(__file__).parent / "reference"
@@ -119,6 +119,10 @@ def metrics_page() -> str:
             ("`delivered`", "", "events that the broker acknowledged"),
             ("`queued`", "", "events that wait for it"),
         ]),
+        "## What a process says of itself\n",
+        f"A `health` event of the component `{heartbeat.COMPONENT}`, every `health_interval_ms`; its state is degraded "
+        "when events were dropped or failed since the last one, or the queue is over half full.\n",
+        table(("attribute", "meaning"), [(f"`{name}`", doc) for name, doc in heartbeat.FIGURES.items()]),
         "## What the sink serves at /metrics\n",
         table(("metric", "kind", "labels", "meaning"), served),
     ])  # fmt: skip
@@ -217,7 +221,7 @@ def methods(cls: type) -> Rows:
 INTERNAL = frozenset({
     "begin", "finish", "took_item", "waited", "publish", "started_fields", "place", "stage_mark", "stage_ran",
     "count_turn", "turn_closed", "turn_opened", "close", "flush", "produce", "queued", "renew_stream", "live",
-    "end_at_exit",
+    "end_at_exit", "go_on",
 })  # fmt: skip
 """What the library's own files call on each other."""
 

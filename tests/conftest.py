@@ -28,7 +28,7 @@ def _switched_off() -> Iterator[None]:
     if client is None:
         return
     faults = client.counters.snapshot()["faults"]
-    if client.watcher is not None:
-        client.watcher.close()
+    if client.background is not None:
+        client.background.close()
     client.producer.close(0)
     assert not faults, f"voicelog swallowed internal errors: {faults}"

@@ -9,12 +9,12 @@ import sys
 import threading
 from typing import Any
 
+from voicelog.background import Background
 from voicelog.client import Client, state
 from voicelog.counters import Counters, logger
 from voicelog.producer import KafkaProducer
 from voicelog.session import open_sessions
 from voicelog.settings import Settings, load
-from voicelog.watch import Watcher
 
 FORK_WAIT_S = 1.0
 """How long a fork waits for events of the first seconds to get away."""
@@ -51,8 +51,8 @@ def _start(settings: Settings) -> Client | None:
     except Exception as exc:  # librdkafka refuses a setting: the program must run on without voicelog
         logger.warning("voicelog: off, librdkafka refuses the settings: %s. Check brokers, TLS and kafka_config.", exc)
         return None
-    if settings.stage_started_after_ms:
-        client.watcher = Watcher(client, settings.stage_started_after_ms)
+    client.background = Background(client, open_sessions)
+    client.watcher = client.background.watcher
     return client
 
 
@@ -153,8 +153,8 @@ def shutdown(timeout: float | None = None) -> int:
 
 def _stop(client: Client, timeout_s: float) -> int:
     client.closed = True
-    if client.watcher is not None:
-        client.watcher.close()
+    if client.background is not None:
+        client.background.close()
     left = client.producer.close(timeout_s)
     if left:
         logger.warning(

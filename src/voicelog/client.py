@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from voicelog import tracing
+from voicelog.background import Background
 from voicelog.clean import clean, shown, text
 from voicelog.clock import Anchor, Clock, SystemClock
 from voicelog.counters import Counters
@@ -55,6 +56,7 @@ class Client:
         self.max_bytes: int = settings.max_message_bytes
         self.process = self._process_stream()
         self.watcher: Watcher | None = None
+        self.background: Background | None = None
 
     def live(self) -> Client:
         """Return this client, or the one that took its place after a reconfiguration or a fork."""
@@ -120,6 +122,8 @@ class Client:
 
     def emit_loose(self, kind: str, fields: dict[str, Any]) -> None:
         """Emit an event that may be outside of any session: on the process's own stream."""
+        if self.background is not None:
+            self.background.wake()
         stream = self.process
         stream.anchor = Anchor(self.clock)
         headers = tracing.stamp(fields)

@@ -83,11 +83,17 @@ class Session:
         self._start_ns = self.stream.anchor.mono_ns
         open_sessions.add(self)
         self.traced = tracing.is_on()
+        self.go_on(client)
         attributes = fit((dict,), self.attributes)
         fields: dict[str, Any] = {"attributes": clean(attributes)} if attributes else {}
         if attributes is None and self.attributes is not None:
             client.invalid("session.attributes", f"attributes={shown(self.attributes)}: expected a dict")
         client.emit(self.stream, "session_started", self._start_ns, fields, tracing.stamp(fields))
+
+    def go_on(self, client: Client) -> None:
+        """Take note of the event loop, at the session's start and at each turn's."""
+        if client.background is not None:
+            client.background.wake()
 
     def renew_stream(self, client: Client) -> None:
         """Go on in a forked process, with a client and a stream of its own: the other one's counts are the parent's."""
@@ -95,6 +101,7 @@ class Session:
             self.stream = self.stream.successor(client.ids.stream())
             self._client = client
             self._renewed = True
+            self.go_on(client)
             self.lock = threading.RLock()  # another thread of the parent may have held the old one
 
     def start_turn(self, id: str | None = None) -> Turn:

@@ -115,6 +115,7 @@ class Turn:
         self._number = session.count_turn()
         self.id = self._given_id or f"{session.stream.stream_id[:8]}-{self._number}"
         self._start_ns = client.clock.now_ns()
+        session.go_on(client)
         self._client = client
         session.turn_opened(self)
         return self

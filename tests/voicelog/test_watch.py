@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -19,13 +17,12 @@ HOUR_MS = 3_600_000
 
 @pytest.fixture
 def watched() -> Iterator[tuple[Capture, Watcher]]:
-    """Captured events, and a watcher whose own thread is slower than the test."""
+    """Captured events, and a watcher without a thread."""
     with capture(step_ms=0) as captured:
         client = state.current
         assert client is not None
         watcher = client.watcher = Watcher(client, HOUR_MS)
         yield captured, watcher
-        watcher.close()
 
 
 def test_a_stage_that_is_open_for_too_long_is_told_of_once(watched: tuple[Capture, Watcher]) -> None:
@@ -83,19 +80,3 @@ def test_after_the_session_nothing_is_told(watched: tuple[Capture, Watcher]) -> 
     captured.clock.advance(HOUR_MS)
     watcher.tell()
     assert [event.TYPE for event in captured.events] == ["session_started", "session_ended"]
-
-
-def test_the_thread_tells_by_itself() -> None:
-    with capture(step_ms=0) as captured:
-        client = state.current
-        assert client is not None
-        watcher = client.watcher = Watcher(client, 1)
-        with voicelog.session(), voicelog.stage("x"):
-            captured.clock.advance(5)
-            deadline = time.monotonic() + 10
-            while not captured.of("stage_started"):
-                assert time.monotonic() < deadline
-                threading.Event().wait(0.005)
-        watcher.close()
-        watcher._thread.join(10)
-        assert not watcher._thread.is_alive()
