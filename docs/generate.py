@@ -10,7 +10,7 @@ import attrs
 import click
 
 import voicelog
-from voicelog import counters, errors, events, heartbeat, latency, settings, testing
+from voicelog import counters, errors, events, genai, heartbeat, latency, settings, testing
 from voicelog_sink import cli, metrics, tables
 
 HERE = Path(__file__).parent / "reference"
@@ -128,6 +128,33 @@ def metrics_page() -> str:
     ])  # fmt: skip
 
 
+def spans_page() -> str:
+    """Return the page of OpenTelemetry's names."""
+    operations = [(f"`{stage}`", f"`{o.name}`", o.kind.name, o.output or "") for stage, o in genai.OPERATIONS.items()]
+    operations += [("any other", "its own name", "INTERNAL", ""), ("a turn", f"`{genai.INVOKE_AGENT}`", "INTERNAL", "")]
+    names = [(f"`{row.field}`", ", ".join(row.stages) or "any", f"`{row.attribute}`") for row in genai.NAMES]
+    names += [
+        ("session id", "any", f"`{genai.CONVERSATION}`"),
+        ("`items`", ", ".join(genai.MODELS), "`gen_ai.request.stream`"),
+        ("`end_reason`", "a turn", f"`{genai.END_REASON}`"),
+        ("`service`", "a turn", f"`{genai.AGENT}`"),
+        ("any other", "any", f"`{genai.OWN}<field>`"),
+    ]
+    texts = [(f"`{field}`", stage, f"`{attribute}`") for (stage, field), attribute in genai.CONTENT.items()]
+    return "\n".join([
+        "# Spans\n",
+        NOTE,
+        f"Version {genai.VERSION} of the table, from {genai.CONVENTIONS}. How to turn spans on: "
+        "[OpenTelemetry](../how-to/opentelemetry.md).\n",
+        "## Operations\n",
+        table(("stage", "`gen_ai.operation.name`", "kind", "`gen_ai.output.type`"), operations),
+        "## Attributes\n",
+        table(("field", "stages", "attribute"), names),
+        "## Texts, when both switches are on\n",
+        table(("field", "stage", "attribute"), texts),
+    ])  # fmt: skip
+
+
 def tables_page() -> str:
     """Return the page of tables."""
     text = ["# Tables\n", NOTE, "The same in ScyllaDB (keyspace `voice_ai_ks`) and in SQLite. The CQL is in `cql/`.\n"]
@@ -221,7 +248,7 @@ def methods(cls: type) -> Rows:
 INTERNAL = frozenset({
     "begin", "finish", "took_item", "waited", "publish", "started_fields", "place", "stage_mark", "stage_ran",
     "count_turn", "turn_closed", "turn_opened", "close", "flush", "produce", "queued", "renew_stream", "live",
-    "end_at_exit", "go_on",
+    "end_at_exit", "go_on", "span",
 })  # fmt: skip
 """What the library's own files call on each other."""
 
@@ -249,6 +276,7 @@ PAGES = {
     "events.md": events_page,
     "settings.md": settings_page,
     "metrics.md": metrics_page,
+    "spans.md": spans_page,
     "tables.md": tables_page,
     "commands.md": commands_page,
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from opentelemetry.trace import TracerProvider
+
 from voicelog import tracing
 from voicelog.background import Background
 from voicelog.clean import clean, shown, text
@@ -57,6 +59,8 @@ class Client:
         self.process = self._process_stream()
         self.watcher: Watcher | None = None
         self.background: Background | None = None
+        self.tracer_provider: TracerProvider | None = None
+        """In the place of OpenTelemetry's global one, which a process can set only once."""
 
     def live(self) -> Client:
         """Return this client, or the one that took its place after a reconfiguration or a fork."""

@@ -126,7 +126,7 @@ def _async_generator(function: Callable[..., Any], make: MakeStage) -> Callable[
 class _Steps:
     """A stage that is current only within the steps of its generator, and measures them."""
 
-    __slots__ = ("_began_ns", "_closing", "_inside", "_items", "_now_ns", "_stage", "_token")
+    __slots__ = ("_began_ns", "_closing", "_inside", "_items", "_now_ns", "_span", "_stage", "_token")
 
     def __init__(self, stage: Stage) -> None:
         stage.begin(streaming=True)
@@ -135,6 +135,7 @@ class _Steps:
         self._stage = stage
         self._items = stage.items
         """None when the stage is not recorded: the steps then do nothing."""
+        self._span = stage.span
         self._inside: Stage | None = stage
         """What is current within the generator: the stage, or one that the generator opened and has not left."""
         self._token: Token[Stage | None] | None = None
@@ -145,6 +146,8 @@ class _Steps:
         """Begin a step."""
         if self._items is not None:
             self._token = stage_var.set(self._inside)
+            if self._span is not None:
+                self._span.enter()
             self._began_ns = self._now_ns()
 
     def gave(self) -> None:
@@ -166,6 +169,8 @@ class _Steps:
                 stage_var.reset(token)
             except ValueError:
                 leave_elsewhere(stage_var, token, self._inside)
+        if self._span is not None:
+            self._span.leave()
 
     def thrown(self, exc: BaseException) -> BaseException:
         """Take an exception that the consumer throws in; a GeneratorExit is the end of the consumer's interest."""

@@ -9,6 +9,8 @@ from types import TracebackType
 from typing import Any, Self
 from weakref import WeakSet
 
+from opentelemetry.trace import SpanContext
+
 from voicelog import tracing
 from voicelog.clean import clean, shown, text
 from voicelog.client import Client, state
@@ -16,6 +18,7 @@ from voicelog.clock import Anchor
 from voicelog.context import restore, session_var
 from voicelog.failure import describe, is_recorded, status_of
 from voicelog.fields import fit
+from voicelog.otel import Spans, spans_of
 from voicelog.stream import Stream
 from voicelog.turn import Turn
 
@@ -44,6 +47,9 @@ class Session:
         self.stream: Stream | None = None
         self.current_turn: Turn | None = None
         self.inherited_turn_id: str | None = None
+        self.inherited_span: SpanContext | None = None
+        self.spans: Spans | None = None
+        """Opens the call's OpenTelemetry spans; None while no tracer provider is set."""
         self._client: Client | None = None
         self._open_turns: list[Turn] = []
         self._turns = count(1)
@@ -83,6 +89,7 @@ class Session:
         self._start_ns = self.stream.anchor.mono_ns
         open_sessions.add(self)
         self.traced = tracing.is_on()
+        self.spans = None
         self.go_on(client)
         attributes = fit((dict,), self.attributes)
         fields: dict[str, Any] = {"attributes": clean(attributes)} if attributes else {}
@@ -91,9 +98,11 @@ class Session:
         client.emit(self.stream, "session_started", self._start_ns, fields, tracing.stamp(fields))
 
     def go_on(self, client: Client) -> None:
-        """Take note of the event loop, at the session's start and at each turn's."""
+        """Take note of the event loop and of a tracer provider, at the session's start and at each turn's."""
         if client.background is not None:
             client.background.wake()
+        if self.spans is None and self.stream is not None:
+            self.spans = spans_of(client, self.stream, self.inherited_span)
 
     def renew_stream(self, client: Client) -> None:
         """Go on in a forked process, with a client and a stream of its own: the other one's counts are the parent's."""
@@ -101,6 +110,7 @@ class Session:
             self.stream = self.stream.successor(client.ids.stream())
             self._client = client
             self._renewed = True
+            self.spans = None
             self.go_on(client)
             self.lock = threading.RLock()  # another thread of the parent may have held the old one
 

@@ -17,9 +17,11 @@ from voicelog.events import STATUSES
 from voicelog.failure import describe, recorded, status_of
 from voicelog.given import UNNAMED, Given
 from voicelog.items import Items
+from voicelog.otel import Span, Spans
 from voicelog.plan import OTHER, PLANS
 from voicelog.session import Session
 from voicelog.turn import MAX_STAGES, Turn
+from voicelog.wire import Headers
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,12 +29,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 class More:
     """What few stages have; made when it is needed, so that the others pay nothing for it."""
 
-    __slots__ = ("entered_again", "items", "turn", "untimed")
+    __slots__ = ("entered_again", "items", "span", "turn", "untimed")
 
     def __init__(self) -> None:
         self.turn: Turn | None = None
         """The turn that was given."""
         self.items: Items | None = None
+        self.span: Span | None = None
+        """Its OpenTelemetry span."""
         self.untimed = False
         """Whether neither start nor duration is known."""
         self.entered_again = 0
@@ -149,11 +153,24 @@ class Stage(Given):
         self._session, self._turn = session, turn
         self._client = client
         self._start_ns = at_ns = client.now_ns() if start_ns is None else start_ns
+        if session.spans is not None:
+            self._open_span(session.spans, at_ns)
         if client.watcher is not None and start_ns is None:
             client.watcher.open[self] = None
         mark = self._plan.start_mark
         if mark is not None and turn is not None and not (self._more is not None and self._more.untimed):
             turn.stage_mark(mark, at_ns)
+
+    def _open_span(self, spans: Spans, at_ns: int) -> None:
+        above = self._turn.span if self._turn is not None else None
+        span = self._extra().span = spans.stage(self.name, at_ns, self._fields, above)
+        if span is not None:
+            self.span_id = span.span_id
+
+    @property
+    def span(self) -> Span | None:
+        """Its OpenTelemetry span; None without one."""
+        return self._more.span if self._more is not None else None
 
     def _given_place(
         self, given: Any, session: Session | None, turn: Turn | None
@@ -171,7 +188,7 @@ class Stage(Given):
         self._status = self._first_ns = None
         self._fields = self._own()
         if self._more is not None:
-            self._more.items = None
+            self._more.items = self._more.span = None
 
     def finish(self, exc: BaseException | None = None, *, at_last_item: bool = False) -> None:
         """Stop the clock and emit the event; `exc` is what ended it. A second call does nothing."""
@@ -212,8 +229,19 @@ class Stage(Given):
             fields["turn_id"] = session.inherited_turn_id
         if client.closed:
             client = client.live()
-        headers = tracing.stamp(fields) if session.traced else None
+        if self._more is not None and self._more.span is not None:
+            headers = self._end_span(self._more, fields, end_ns)
+        else:
+            headers = tracing.stamp(fields) if session.traced else None
         client.emit(session.stream, self._plan.kind, start_ns, fields, headers)
+
+    def _end_span(self, more: More, fields: dict[str, Any], end_ns: int) -> Headers | None:
+        span, more.span = more.span, None
+        if span is None:
+            return None
+        headers = span.stamp(fields)
+        span.end_stage(self.name, fields, end_ns)
+        return headers
 
     def _more_fields(self, more: More, fields: dict[str, Any]) -> None:
         if more.items is not None:
@@ -295,6 +323,8 @@ class Stage(Given):
             except Exception as exc:
                 client.fault("stage.begin", exc)
             self._token = stage_var.set(self)
+            if self._more is not None and self._more.span is not None:
+                self._more.span.enter()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
@@ -311,6 +341,8 @@ class Stage(Given):
             stage_var.reset(token)
         except ValueError:
             leave_elsewhere(stage_var, token, self)
+        if self._more is not None and self._more.span is not None:
+            self._more.span.leave()
         if client is None:
             return
         self._client = None

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
+from opentelemetry.trace import TracerProvider
+
 from voicelog import wire
 from voicelog.client import Client, state
 from voicelog.context import restore, session_var, stage_var
@@ -104,16 +106,20 @@ class Capture:
 
 
 @contextmanager
-def capture(*, step_ms: float = 1.0, strict: bool = True, **settings: Any) -> Iterator[Capture]:
+def capture(
+    *, step_ms: float = 1.0, strict: bool = True, tracer_provider: TracerProvider | None = None, **settings: Any
+) -> Iterator[Capture]:
     """Collect events within the block; what was configured before is back after it.
 
     `step_ms` is what the clock moves at each reading. With strict=False wrong values are counted, as at run time.
+    `tracer_provider` opens OpenTelemetry spans in the place of the global one, which a process can set only once.
     """
     clock = StepClock(step_ms)
     captured = Capture(clock)
     given = {"service": "test", "host": "test-host", **settings}
     loaded, _ = load(given, {})
     client = Client(loaded, captured, captured.counters, clock=clock, ids=CountingIds(), strict=strict, captures=True)
+    client.tracer_provider = tracer_provider
     before, state.current = state.current, client
     session_token, stage_token = session_var.set(None), stage_var.set(None)
     try:

@@ -13,6 +13,7 @@ from voicelog.events import ANCHORS, TS_MAX_US, TS_MIN_US
 from voicelog.failure import status_of
 from voicelog.fields import fit
 from voicelog.latency import END, NO_MARKS, STAGE_MARKS, START, Interval, Latency, measure
+from voicelog.otel import Span
 from voicelog.wire import Headers
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Turn:
         self.id: str | None = self._given_id
         self._client: Client | None = None
         self._number: int | None = None
+        self.span: Span | None = None
+        """The turn's OpenTelemetry span, the parent of its stages' spans."""
         self._start_ns = 0
         self._marks: dict[str, int] = {}
         self._stage_marks: dict[str, int] = {}
@@ -116,6 +119,7 @@ class Turn:
         self.id = self._given_id or f"{session.stream.stream_id[:8]}-{self._number}"
         self._start_ns = client.clock.now_ns()
         session.go_on(client)
+        self.span = session.spans.turn(self._start_ns) if session.spans is not None else None
         self._client = client
         session.turn_opened(self)
         return self
@@ -150,7 +154,7 @@ class Turn:
         stages = [Interval(name, epoch_us(start), epoch_us(end)) for name, start, _, end, _, _ in self.runs]
         latency = measure(marks, stages, self._anchor)
         fields = self._fields(client, latency, marks, end_reason)
-        headers: Headers | None = tracing.stamp(fields)
+        headers = self._end_span(self.span, fields) if self.span is not None else tracing.stamp(fields)
         client.live().emit(stream, "turn", self._start_ns, fields, headers)
 
     def _mark_ends(self) -> None:
@@ -158,6 +162,11 @@ class Turn:
             mark = STAGE_MARKS.get(stage, NO_MARKS)[2]
             if mark is not None and status == "ok" and (fields is None or fields.get("is_final") is not False):
                 self.stage_mark(mark, end_ns)
+
+    def _end_span(self, span: Span, fields: dict[str, Any]) -> Headers:
+        headers = span.stamp(fields)
+        span.end_turn(fields, self._start_ns + round(fields["duration_ms"] * 1e6))
+        return headers
 
     def _fields(
         self, client: Client, latency: Latency, marks: dict[str, int], end_reason: str | None
