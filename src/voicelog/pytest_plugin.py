@@ -1,4 +1,4 @@
-"""The pytest plugin: the fixture `voicelog_capture`."""
+"""The pytest plugin: the fixture `voicelog_capture`, and the marker `voicelog` with settings for it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,18 @@ if TYPE_CHECKING:
     from voicelog.testing import Capture
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line(
+        "markers", "voicelog(**settings): what the fixture voicelog_capture gives to voicelog.testing.capture()"
+    )
+
+
 @pytest.fixture
-def voicelog_capture() -> Iterator[Capture]:
-    """Collect voicelog's events for the length of a test."""
+def voicelog_capture(request: pytest.FixtureRequest) -> Iterator[Capture]:
+    """Collect voicelog's events for the length of a test, with the settings of @pytest.mark.voicelog(...)."""
     from voicelog.testing import capture
 
-    with capture() as captured:
+    marker = request.node.get_closest_marker("voicelog")
+    with capture(**(marker.kwargs if marker is not None else {})) as captured:
         yield captured

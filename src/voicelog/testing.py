@@ -5,7 +5,7 @@
         assert [event.stage for event in voicelog_capture.events if event.stage] == ["stt", "llm", "tts"]
 
 Whole events can be compared, because times and ids are the same in each run. What at run time would be counted and
-left out, a wrong value or a stage outside of a session, raises here.
+left out, a wrong value or a stage outside of a session, raises here. No thread runs: no heartbeat, no stage_started.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from voicelog import wire
 from voicelog.client import Client, state
 from voicelog.context import restore, session_var, stage_var
 from voicelog.counters import Counters
-from voicelog.events import Event
+from voicelog.events import FINISHED_STAGES, Event, Turn
 from voicelog.settings import load
 from voicelog.wire import Headers, Message
 
@@ -84,6 +84,24 @@ class Capture:
         """Return the events of one type, such as "stt_result"."""
         return [event for event in self.events if kind == event.TYPE]
 
+    @property
+    def turns(self) -> list[Turn]:
+        """The turns that ended, in that order, with their figures and contributions."""
+        return self.of("turn")
+
+    def stages(self, name: str | None = None) -> list[Any]:
+        """Return the events of finished stages, in that order; with a name only those of that stage."""
+        ended = [event for event in self.events if event.TYPE in FINISHED_STAGES]
+        return [event for event in ended if name is None or event.stage == name]
+
+    def session(self, id: str) -> list[Event]:
+        """Return the events of one call, in order."""
+        return [event for event in self.events if event.session_id == id]
+
+    def clear(self) -> None:
+        """Forget the events so far; the clock and the ids go on."""
+        self.messages.clear()
+
     def produce(self, topic: str, key: bytes, value: bytes, headers: Headers | None) -> str | None:
         """Keep a message."""
         if self.closed or self.full:
@@ -113,6 +131,7 @@ def capture(
 
     `step_ms` is what the clock moves at each reading. With strict=False wrong values are counted, as at run time.
     `tracer_provider` opens OpenTelemetry spans in the place of the global one, which a process can set only once.
+    Any setting of voicelog can be given: capture(redact="phone", prices={...}). Raises ConfigError for a wrong one.
     """
     clock = StepClock(step_ms)
     captured = Capture(clock)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import threading
+from pathlib import Path
 
 import pytest
 
@@ -106,6 +109,39 @@ def test_settings_can_be_given_and_are_checked() -> None:
         pass
 
 
+def test_events_are_found_by_type_stage_and_session(captured: Capture) -> None:
+    for name in ("first", "second"):
+        with voicelog.session(name), voicelog.turn():
+            voicelog.publish_stt_result("hello")
+            with voicelog.stage("llm"), voicelog.stage("tool"):
+                pass
+    voicelog.metric("m", 1)
+    assert [event.stage for event in captured.stages()] == ["stt", "tool", "llm"] * 2
+    assert [event.TYPE for event in captured.stages("llm")] == ["llm_request"] * 2
+    assert [turn.turn_number for turn in captured.turns] == [1, 1]
+    assert captured.turns == captured.of("turn")
+    first = captured.session("first")
+    assert [event.TYPE for event in first] == [
+        "session_started", "stt_result", "stage", "llm_request", "turn", "session_ended",
+    ]  # fmt: skip
+    assert captured.events == [*first, *captured.session("second"), *captured.of("metric")]
+
+
+def test_clear_forgets_the_events_so_far_and_the_ids_go_on(captured: Capture) -> None:
+    bot()
+    captured.clear()
+    assert captured.events == []
+    bot()
+    assert {event.session_id for event in captured.events} == {"session-2"}
+
+
+def test_no_thread_runs(captured: Capture) -> None:
+    before = threading.active_count()
+    bot()
+    voicelog.metric("m", 1)
+    assert threading.active_count() == before
+
+
 def test_left_in_another_context_than_entered_it_ends() -> None:
     """As fixtures of asynchronous test plugins do."""
     block = capture()
@@ -124,6 +160,7 @@ def test_left_in_another_context_than_entered_it_ends() -> None:
 def test_the_fixture_is_there_for_who_installed_voicelog(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
+        import pytest
         import voicelog
 
         def test_my_bot(voicelog_capture):
@@ -131,8 +168,27 @@ def test_the_fixture_is_there_for_who_installed_voicelog(pytester: pytest.Pytest
                 pass
             assert [event.stage for event in voicelog_capture.events if event.stage] == ["stt"]
 
+        @pytest.mark.voicelog(service="bot", strict=False, step_ms=5)
+        def test_with_settings(voicelog_capture):
+            with voicelog.session(), voicelog.stage("stt"):
+                voicelog.metric("m", "no number")
+            (stage,) = voicelog_capture.stages("stt")
+            assert (stage.service, stage.duration_ms) == ("bot", 5.0)
+            assert voicelog.stats()["invalid"] == {"metric": 1}
+
         def test_off_again():
             assert voicelog.stats()["enabled"] is False
         """
     )
-    pytester.runpytest_subprocess("-q", "-p", "no:randomly", "-p", "no:cacheprovider").assert_outcomes(passed=2)
+    options = ("-q", "--strict-markers", "-p", "no:randomly", "-p", "no:cacheprovider")
+    pytester.runpytest_subprocess(*options).assert_outcomes(passed=3)
+
+
+def page_blocks() -> list[str]:
+    page = (Path(__file__).parents[2] / "docs/how-to/test-your-bot.md").read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+
+
+def test_what_the_how_to_page_shows_passes(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("\n".join(page_blocks()))
+    pytester.runpytest_subprocess("-q", "--strict-markers", "-p", "no:cacheprovider").assert_outcomes(passed=6)
