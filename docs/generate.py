@@ -10,7 +10,7 @@ import attrs
 import click
 
 import voicelog
-from voicelog import counters, errors, events, genai, heartbeat, latency, settings, testing
+from voicelog import counters, errors, events, genai, heartbeat, latency, settings, testing, usage
 from voicelog_sink import cli, metrics, tables
 
 HERE = Path(__file__).parent / "reference"
@@ -113,6 +113,12 @@ def metrics_page() -> str:
         "## The parts of user_bot_latency_ms\n",
         "They sum exactly to it; the rules are in [Latency](../explanation/latency.md).\n",
         table(("from", "to", "key", "owner"), parts),
+        "## What a stage's `usage` counts\n",
+        "A whole includes its parts. Other names are kept, and have no price.\n",
+        table(("name", "unit", "part of", "meaning"), [
+            (f"`{row.name}`", row.unit, ", ".join(f"`{whole}`" for whole in row.part_of), row.help)
+            for row in usage.USAGE
+        ]),
         "## What the library counts: `voicelog.stats()`\n",
         table(("counter", "by", "meaning"), [
             *counted,
@@ -248,7 +254,7 @@ def methods(cls: type) -> Rows:
 INTERNAL = frozenset({
     "begin", "finish", "took_item", "waited", "publish", "started_fields", "place", "stage_mark", "stage_ran",
     "count_turn", "turn_closed", "turn_opened", "close", "flush", "produce", "queued", "renew_stream", "live",
-    "end_at_exit", "go_on", "span",
+    "end_at_exit", "go_on", "span", "attempts", "first_item", "items",
 })  # fmt: skip
 """What the library's own files call on each other."""
 
@@ -259,7 +265,7 @@ def api_page() -> str:
     for name in voicelog.__all__:
         thing = getattr(voicelog, name)
         if inspect.isclass(thing):
-            own = thing.__name__ in ("Session", "Stage", "Turn")
+            own = thing.__name__ in ("Attempt", "Session", "Stage", "Turn")
             rows = methods(thing) if own else []
             text += [f"## `voicelog.{name}`\n", f"{inspect.getdoc(thing)}\n"]
             text += [table(("name", "effect"), rows)] if rows else []

@@ -138,7 +138,8 @@ class Event:
     attributes: dict[str, Any] | None = _field("whatever else was given", text=True)
     usage: dict[str, float] | None = _field(
         "input_tokens, output_tokens, cache_read_input_tokens, reasoning_tokens, input_audio_tokens, "
-        "output_audio_tokens, characters_count, audio_seconds"
+        "output_audio_tokens, characters_count, audio_seconds, and the rest of voicelog.usage.USAGE; a whole includes "
+        "its parts"
     )
     cost_usd: float | None = _field("US dollars by the user's price table; absent where a price is missing")
     price_version: str | None = _field("version of the price table that cost_usd was computed with")

@@ -9,12 +9,12 @@ from voicelog.clean import clean, shown, text
 from voicelog.client import Client, state
 from voicelog.fields import SETTABLE, fit
 from voicelog.plan import Plan
+from voicelog.usage import usage_of, whole_number
 from voicelog.wire import encode_value
 
 UNNAMED = "unnamed"
 MAX_NAME_CHARS = 64
 MAX_FLOAT = sys.float_info.max
-MAX_WHOLE = 2**63
 
 
 class Given:
@@ -48,13 +48,18 @@ class Given:
             else:
                 self._set_unfit(name, SETTABLE[self._plan.kind][name], value)
 
-    def usage(self, /, **counts: float) -> None:
-        """Set what was used: input_tokens, output_tokens, characters_count, audio_seconds, ...; the last value wins."""
-        usage = self._fields.setdefault("usage", {})
+    def usage(self, reported: Any = None, /, **counts: float) -> None:
+        """Set what was used: input_tokens, output_tokens, characters_count, audio_seconds, ...; the last value wins.
+
+        Or `llm.usage(response.usage)`: what the provider reports, an object or a dict, under its own names. A count of
+        tokens includes its parts: input_tokens the cached and audio ones, output_tokens the reasoning and audio ones.
+        """
+        if reported is not None:
+            counts = {**self._reported(reported), **counts}
         for name, value in counts.items():
             number = fit((float,), value)
             if number is not None and number >= 0:
-                usage[name] = int(number) if number.is_integer() and number < MAX_WHOLE else number
+                self._fields.setdefault("usage", {})[name] = whole_number(number)
             elif value is not None:
                 self._invalid(f"usage.{name}", f"usage({name}={shown(value)}): expected a number from 0 on")
 
@@ -68,8 +73,16 @@ class Given:
         counts = fit((dict,), value)
         if counts is not None:
             self.usage(**{text(k): v for k, v in counts.items()})
-        elif value is not None:
-            self._invalid("stage.usage", f"usage={shown(value)}: expected a dict of numbers")
+        else:
+            self.usage(value)
+
+    def _reported(self, reported: Any) -> dict[str, float]:
+        found = usage_of(reported)
+        if not found:
+            self._invalid(
+                "stage.usage", f"usage={shown(reported)}: expected a dict of numbers, or what a provider reports"
+            )
+        return found
 
     def _set_unfit(self, name: str, kinds: tuple[type, ...], value: Any) -> None:
         if value is None:

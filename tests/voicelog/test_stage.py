@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -68,6 +69,21 @@ def test_usage_keeps_the_last_value_of_each_count(captured: Capture) -> None:
         llm.set(usage={"output_tokens": 7, "audio_seconds": 1.5})
         llm.usage(reasoning_tokens=None)  # type: ignore[arg-type]
     assert captured.of("llm_request")[0].usage == {"input_tokens": 10, "output_tokens": 7, "audio_seconds": 1.5}
+
+
+def test_usage_takes_what_a_provider_reports(captured: Capture) -> None:
+    reported = SimpleNamespace(
+        prompt_tokens=10, completion_tokens=3, prompt_tokens_details=SimpleNamespace(cached_tokens=4)
+    )
+    with voicelog.session():
+        with voicelog.stage("llm") as llm:
+            llm.usage(reported, output_tokens=5, audio_seconds=2)
+            llm.usage(None)
+        with voicelog.stage("llm", usage=reported):
+            pass
+    first, second = captured.of("llm_request")
+    assert first.usage == {"input_tokens": 10, "cache_read_input_tokens": 4, "output_tokens": 5, "audio_seconds": 2}
+    assert second.usage == {"input_tokens": 10, "cache_read_input_tokens": 4, "output_tokens": 3}
 
 
 @pytest.mark.parametrize("value", [5, "10", [("input_tokens", 1)], Awkward()])
