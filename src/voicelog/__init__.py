@@ -16,6 +16,7 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 
 from voicelog.api import configure, flush, shutdown, stats
+from voicelog.attempts import Attempt
 from voicelog.handover import copy_context, extract, inject
 from voicelog.logs import LogHandler
 from voicelog.publish import (
@@ -37,6 +38,7 @@ except PackageNotFoundError:  # run from a checkout that was not installed
     __version__ = "0+unknown"
 
 __all__ = [
+    "Attempt",
     "LogHandler",
     "Session",
     "Stage",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from voicelog import tracing
+from voicelog.attempts import attempts_given, put_attempts
 from voicelog.clean import shown, text
 from voicelog.client import Client, state
 from voicelog.context import session_var
@@ -19,8 +20,9 @@ from voicelog.turn import Turn
 def publish_stt_result(transcript: str | None = None, **fields: Any) -> None:
     """Emit an stt_result that ends now, or `ago_ms` milliseconds ago, and took `duration_ms`.
 
-    Further fields: confidence, language, is_final, audio_ms, provider, model, first_item_ms, cost_usd, usage,
-    status, error (an exception), turn; any other name becomes an attribute. Never blocks or raises.
+    Further fields: confidence, language, is_final, audio_ms, provider, model, first_item_ms, cost_usd, usage (a dict,
+    or a provider's usage object), status, error (an exception), turn, attempts (a list of dicts: provider, model,
+    duration_ms, start_ms, status, error); any other name becomes an attribute. Never blocks or raises.
     """
     _publish("stt", {"transcript": transcript, **fields})
 
@@ -62,8 +64,11 @@ def _publish_stage(client: Client, name: str, fields: dict[str, Any]) -> None:
     ago_ms, duration_ms, first_ms = (_ms(client, fields, key) for key in ("ago_ms", "duration_ms", "first_item_ms"))
     status, error = fields.pop("status", None), fields.pop("error", None)
     end_ns = client.clock.now_ns() - int((ago_ms or 0) * 1e6)
-    stage = Stage(name, {key: value for key, value in fields.items() if value is not None}, turn)
-    stage.publish(end_ns, duration_ms, first_ms, status, error)
+    answered: dict[str, Any] = {}
+    put_attempts(answered, attempts_given(client, fields.pop("attempts", None)))
+    attempts = answered.pop("attempts", None)
+    stage = Stage(name, {**answered, **{key: value for key, value in fields.items() if value is not None}}, turn)
+    stage.publish(end_ns, duration_ms, first_ms, status, error, attempts)
 
 
 def _ms(client: Client, fields: dict[str, Any], name: str) -> float | None:

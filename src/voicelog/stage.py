@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
 from voicelog import tracing
+from voicelog.attempts import Attempt, Attempts, attempt_of
 from voicelog.clean import shown
 from voicelog.client import Client, state
 from voicelog.context import leave_elsewhere, session_var, stage_var
@@ -29,7 +30,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 class More:
     """What few stages have; made when it is needed, so that the others pay nothing for it."""
 
-    __slots__ = ("entered_again", "items", "span", "turn", "untimed")
+    __slots__ = ("attempts", "entered_again", "items", "span", "turn", "untimed")
 
     def __init__(self) -> None:
         self.turn: Turn | None = None
@@ -37,6 +38,7 @@ class More:
         self.items: Items | None = None
         self.span: Span | None = None
         """Its OpenTelemetry span."""
+        self.attempts: Attempts | None = None
         self.untimed = False
         """Whether neither start nor duration is known."""
         self.entered_again = 0
@@ -111,6 +113,20 @@ class Stage(Given):
     def interrupt(self) -> None:
         """Record the stage as interrupted: cut short by the user or the program, which is no error."""
         self._status = "interrupted"
+
+    def attempt(self, *, provider: str | None = None, model: str | None = None) -> Attempt:
+        """Time one try at a provider, a retry or a failover: `with llm.attempt(provider="openai", model="gpt-4o"):`.
+
+        What is not given is the stage's. The stage's event names who answered: the last attempt that was ok.
+        """
+        return attempt_of(self, self._client, provider, model)
+
+    def attempts(self, client: Client) -> Attempts:
+        """Return the attempts of this run of the stage; made with the first."""
+        more = self._extra()
+        if more.attempts is None:
+            more.attempts = Attempts(client, self._start_ns)
+        return more.attempts
 
     def begin(self, *, streaming: bool = False) -> None:
         """Start the clock without becoming the current stage, as a decorated generator does, step by step."""
@@ -189,6 +205,9 @@ class Stage(Given):
         self._fields = self._own()
         if self._more is not None:
             self._more.items = self._more.span = None
+            if self._more.attempts is not None:
+                self._more.attempts.restore(self._fields)
+                self._more.attempts = None
 
     def finish(self, exc: BaseException | None = None, *, at_last_item: bool = False) -> None:
         """Stop the clock and emit the event; `exc` is what ended it. A second call does nothing."""
@@ -219,7 +238,7 @@ class Stage(Given):
         if self._first_ns is not None:
             fields["first_item_ms"] = (self._first_ns - start_ns) / 1e6
         if self._more is not None:
-            self._more_fields(self._more, fields)
+            self._more_fields(self._more, fields, end_ns)
         if turn is not None:
             fields["turn_id"] = turn.id
             if len(turn.runs) < MAX_STAGES:
@@ -243,9 +262,11 @@ class Stage(Given):
         span.end_stage(self.name, fields, end_ns)
         return headers
 
-    def _more_fields(self, more: More, fields: dict[str, Any]) -> None:
+    def _more_fields(self, more: More, fields: dict[str, Any], end_ns: int) -> None:
         if more.items is not None:
             fields.update(more.items.fields())
+        if more.attempts is not None:
+            more.attempts.into(fields, end_ns)
         if more.untimed:
             del fields["duration_ms"]
 
@@ -263,8 +284,9 @@ class Stage(Given):
         first_ms: float | None,
         status: str | None,
         error: BaseException | None,
+        attempts: list[dict[str, Any]] | None = None,
     ) -> None:
-        """Emit the stage with times measured elsewhere; raises what goes wrong.
+        """Emit the stage with times and attempts measured elsewhere; raises what goes wrong.
 
         `end_ns` is monotonic. Without a duration the start is not known: the event has none, and sets no mark of it.
         """
@@ -281,6 +303,8 @@ class Stage(Given):
             self._publish_first(start_ns, duration_ms, first_ms)
         if error is not None:
             self.fail(error)
+        if attempts:
+            self._fields["attempts"] = attempts
         if isinstance(status, str) and status in STATUSES:
             self._status = status
         elif status is not None:
