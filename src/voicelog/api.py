@@ -12,6 +12,7 @@ from typing import Any
 from voicelog.background import Background
 from voicelog.client import Client, state
 from voicelog.counters import Counters, logger
+from voicelog.prices import with_prices
 from voicelog.producer import KafkaProducer
 from voicelog.session import open_sessions
 from voicelog.settings import Settings, load
@@ -31,7 +32,7 @@ def configure(**settings: Any) -> None:
     ConfigError for a wrong name or value given here; what is wrong in the environment, or refused by librdkafka, is
     said in a warning, and the program runs on. Within voicelog.testing.capture() it only checks the settings.
     """
-    loaded, problems = load(settings)
+    loaded, problems = with_prices(*load(settings), in_code=settings.get("prices") is not None)
     with _lock:
         before = state.current
         if before is not None and (before.captures or (before.settings == loaded and not before.closed)):

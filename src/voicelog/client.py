@@ -16,6 +16,7 @@ from voicelog.errors import ConfigError
 from voicelog.events import SCHEMA_VERSION, TOPIC_OF
 from voicelog.fields import SETTABLE
 from voicelog.ids import Ids, RandomIds
+from voicelog.prices import Prices
 from voicelog.producer import Producer
 from voicelog.settings import CONTENT_KINDS, Settings
 from voicelog.stream import Stream
@@ -56,6 +57,7 @@ class Client:
         self.left_out_of = {kind: tuple(self.left_out.intersection(known)) for kind, known in SETTABLE.items()}
         """By event type: the typed fields that capture_content leaves out."""
         self.max_bytes: int = settings.max_message_bytes
+        self.prices = Prices.load(settings.prices, counters)
         self.process = self._process_stream()
         self.watcher: Watcher | None = None
         self.background: Background | None = None

@@ -29,6 +29,7 @@ COUNTERS: tuple[Counter, ...] = (
     ),
     Counter("invalid", "what", "values of the wrong type, or calls in the wrong place; left out"),
     Counter("cleaned", "", "events with values that are not JSON's, which were written as text"),
+    Counter("unpriced", "provider/model", "stages with usage and no cost_usd: the price table lacks what it needs"),
     Counter("faults", "where", "errors inside voicelog itself; the program went on"),
 )
 """Everything `voicelog.stats()` counts, beside `delivered` and `queued`."""

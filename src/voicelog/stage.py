@@ -239,6 +239,8 @@ class Stage(Given):
             fields["first_item_ms"] = (self._first_ns - start_ns) / 1e6
         if self._more is not None:
             self._more_fields(self._more, fields, end_ns)
+        if client.prices is not None:
+            client.prices.apply(fields)
         if turn is not None:
             fields["turn_id"] = turn.id
             if len(turn.runs) < MAX_STAGES:
