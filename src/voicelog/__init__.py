@@ -3,6 +3,7 @@
 configure()                            switch it on: where events go, and as whom
 session(), turn(), stage()             a call, a turn in it, a timed part of the turn
 current_session(), current_turn(), current_stage()
+choose_variant()                       the A/B variant of a call
 inject(), extract(), copy_context()    hand a session to another process or thread
 publish_*(), metric(), log_error(), health(), LogHandler    what has no block to wrap
 flush(), shutdown(), stats()           the end, and what was counted
@@ -31,6 +32,7 @@ from voicelog.publish import (
 from voicelog.session import Session, current_session, session
 from voicelog.stage import Stage, current_stage, stage
 from voicelog.turn import Turn, current_turn, turn
+from voicelog.variants import choose_variant
 
 try:
     __version__ = version("voicelog")
@@ -43,6 +45,7 @@ __all__ = [
     "Session",
     "Stage",
     "Turn",
+    "choose_variant",
     "configure",
     "copy_context",
     "current_session",

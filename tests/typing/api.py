@@ -13,6 +13,7 @@ from voicelog.events import Event
 
 voicelog.configure()
 voicelog.configure(brokers="redpanda:9092", service="front-desk", kafka_config={"linger.ms": "5"}, enabled=True)
+voicelog.configure(prices={"version": "1", "prices": [{"provider": "p", "usd_per_request": 0.01}]})
 assert_type(voicelog.flush(), int)
 assert_type(voicelog.flush(1.5), int)
 assert_type(voicelog.shutdown(), int)
@@ -35,11 +36,16 @@ def blocks() -> None:
                 stt.set(transcript="hello", confidence=0.9)
                 stt.mark_first()
                 stt.usage(audio_seconds=1.5)
+                stt.usage({"prompt_tokens": 3}, output_tokens=4)
                 stt.fail(ValueError())
                 stt.interrupt()
                 assert_type(bool(stt), bool)
-            with voicelog.stage("llm", turn=turn):
-                pass
+            with voicelog.stage("llm", turn=turn) as llm:
+                with llm.attempt() as first:
+                    assert_type(first, voicelog.Attempt)
+                    first.fail(TimeoutError())
+                with llm.attempt(provider="groq", model="llama") as second:
+                    assert_type(bool(second), bool)
         other = call.start_turn()
         other.end(end_reason="completed")
     assert_type(voicelog.current_session(), voicelog.Session)
@@ -55,6 +61,14 @@ async def async_blocks() -> None:
         assert_type(call, voicelog.Session)
         assert_type(turn, voicelog.Turn)
         assert_type(llm, voicelog.Stage)
+        async with llm.attempt(provider="openai") as attempt:
+            assert_type(attempt, voicelog.Attempt)
+
+
+def variants() -> None:
+    assert_type(voicelog.choose_variant("voice", {"a": 1, "b": 0.5}, key="call"), str)
+    assert_type(voicelog.choose_variant("voice", {"a": 1, "b": 1}), str)
+    voicelog.session("call", variant=voicelog.choose_variant("voice", {"a": 1, "b": 1}, key=7))
 
 
 @voicelog.stage
@@ -122,6 +136,7 @@ def others(exc: Exception) -> None:
     voicelog.publish_stt_result("hello", confidence=0.9, duration_ms=300, ago_ms=20)
     voicelog.publish_llm_request("yes", prompt=[{"role": "user"}], parameters={"temperature": 0}, error=exc)
     voicelog.publish_tts_result("hi", voice="alloy", characters=2)
+    voicelog.publish_llm_request(attempts=[{"provider": "openai", "error": exc, "duration_ms": 3}])
     voicelog.publish_log("slow", "WARNING", logger="bot", n=1)
     voicelog.metric("queue.depth", 3, "{event}", room="k")
     voicelog.log_error(exc, where="loop")
