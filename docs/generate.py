@@ -10,7 +10,7 @@ import attrs
 import click
 
 import voicelog
-from voicelog import counters, errors, events, genai, heartbeat, latency, settings, testing, usage
+from voicelog import counters, errors, events, figures, genai, heartbeat, latency, settings, testing, usage
 from voicelog_sink import cli, metrics, tables
 
 HERE = Path(__file__).parent / "reference"
@@ -99,9 +99,15 @@ def settings_page() -> str:
     ])  # fmt: skip
 
 
+def figure_row(name: str, row: figures.Definition) -> tuple[str, ...]:
+    """Return a figure's row: the marks it lies between, what it means, and what others call it."""
+    start = "user_speech_start or interrupted_at" if row.start == figures.ONSET else row.start
+    return (f"`{name}`", f"{row.end} - {start}" if row.end else "", row.meaning, row.aligns)
+
+
 def metrics_page() -> str:
     """Return the page of figures: a turn's, the library's counters, the sink's metrics."""
-    figures = [(f"`{name}`", f"{end} - {start}") for name, (start, end) in latency.FIGURES.items()]
+    measured = [figure_row(name, row) for name, row in figures.FIGURES.items()]
     parts = [(f"`{p.start}`", f"`{p.end}`", f"`{p.key}`", p.owner) for p in latency.PARTS]
     counted = [(f"`{row.name}`", row.label, row.help) for row in counters.COUNTERS]
     served = [(f"`{row.name}`", row.kind, ", ".join(row.labels), row.help) for row in metrics.METRICS]
@@ -109,7 +115,9 @@ def metrics_page() -> str:
         "# Metrics\n",
         NOTE,
         "## A turn's figures, milliseconds\n",
-        table(("figure", "definition, from the turn's marks"), figures),
+        "Each has a `quality` and an `anchor`; which marks count, and when a figure is not ok, is in "
+        "[Latency](../explanation/latency.md).\n",
+        table(("figure", "from the turn's marks", "meaning", "others call it"), measured),
         "## The parts of user_bot_latency_ms\n",
         "They sum exactly to it; the rules are in [Latency](../explanation/latency.md).\n",
         table(("from", "to", "key", "owner"), parts),
@@ -252,7 +260,7 @@ def methods(cls: type) -> Rows:
 
 
 INTERNAL = frozenset({
-    "begin", "finish", "took_item", "waited", "publish", "started_fields", "place", "stage_mark", "stage_ran",
+    "begin", "finish", "took_item", "waited", "publish", "started_fields", "place", "stage_mark",
     "count_turn", "turn_closed", "turn_opened", "close", "flush", "produce", "queued", "renew_stream", "live",
     "end_at_exit", "go_on", "span", "attempts", "first_item", "items",
 })  # fmt: skip

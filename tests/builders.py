@@ -11,7 +11,6 @@ from voicelog.events import (
     Error,
     ErrorInfo,
     Event,
-    Figure,
     Health,
     LlmRequest,
     Log,
@@ -24,7 +23,8 @@ from voicelog.events import (
     TtsResult,
     Turn,
 )
-from voicelog.latency import Interval, measure
+from voicelog.latency import measure
+from voicelog.marks import Interval
 from voicelog.settings import load
 from voicelog_sink.rows import rows_of
 from voicelog_sink.stores.base import Store
@@ -93,18 +93,21 @@ class CallBuilder:
         turn_id = fields.get("turn_id")
         marks = {name: self.us(at) for name, at in marks_ms.items()}
         stages = [
-            Interval(e.stage, e.ts, e.ts + round((e.duration_ms or 0) * 1000))
+            Interval(e.stage, e.ts, e.ts + round((e.duration_ms or 0) * 1000), _first_us(e), e.status or "ok")
             for e in self.events
             if e.stage and e.turn_id == turn_id and not isinstance(e, StageStarted)
         ]
         latency = measure(marks, stages, "vad")
-        whole = latency.figures.get("user_bot_latency_ms", Figure(value_ms=0)).value_ms or None
         measured = {
             "marks": marks, "figures": latency.figures, "contributions": latency.contributions,
-            "user_bot_latency_ms": whole, "unattributed_ms": latency.unattributed_ms, "anchor": "vad",
-            "quality": latency.quality, "was_interrupted": False, "end_reason": "completed",
+            "user_bot_latency_ms": latency.user_bot_latency_ms, "unattributed_ms": latency.unattributed_ms,
+            "anchor": "vad", "quality": latency.quality, "was_interrupted": False, "end_reason": "completed",
         }  # fmt: skip
         return self.add(Turn, at_ms, duration_ms=float(duration_ms), **{**measured, **fields})
+
+
+def _first_us(event: Event) -> int | None:
+    return None if event.first_item_ms is None else event.ts + round(event.first_item_ms * 1000)
 
 
 SAID = (

@@ -37,7 +37,10 @@ json_values = st.recursive(
 json_objects = st.dictionaries(texts, json_values, max_size=3)
 errors = st.builds(ErrorInfo, type=texts, message=texts, stack=st.none() | texts)
 figures = st.builds(
-    Figure, value_ms=numbers, quality=st.sampled_from(QUALITIES), anchor=st.none() | st.sampled_from(ANCHORS)
+    Figure,
+    value_ms=st.none() | numbers,
+    quality=st.sampled_from(QUALITIES),
+    anchor=st.none() | st.sampled_from(ANCHORS),
 )
 attempts = st.builds(
     Attempt, provider=st.none() | texts, model=st.none() | texts, start_ms=numbers, duration_ms=numbers,

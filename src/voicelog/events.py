@@ -70,9 +70,12 @@ class Contribution:
 
 @attrs.frozen(kw_only=True)
 class Figure:
-    """One measured figure of a turn, in milliseconds, with what it was measured from and how far to trust it."""
+    """One figure of a turn, in milliseconds, with what it was measured from and how far to trust it.
 
-    value_ms: float
+    It has no value where its quality says that it can't be measured: no_anchor, or clock_suspect.
+    """
+
+    value_ms: float | None
     quality: str = "ok"
     anchor: str | None = None
 

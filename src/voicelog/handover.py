@@ -87,6 +87,7 @@ def extract(headers: Headers | None = None) -> Session:
     )
     session.inherited_turn_id = parts.get("turn")
     session.inherited_span = tracing.remote(given.get(tracing.TRACEPARENT))
+    session.is_continued = "id" in parts
     return session
 
 

@@ -1,19 +1,22 @@
 """A turn's latency, cut into parts that sum to the whole. Pure: integer microseconds in, figures out.
 
 The way from user_speech_end to playback_start is cut at the marks of PARTS, each clamped to between the cut before it
-and playback_start. A mark that is missing joins its part to the next one; a joined part keeps that next key only
-where a stage that can explain it overlaps it, else it is `unattributed`. Tools are cut out of the part that llm_ttft
-is, or is joined to. The rules with a drawing are in docs/explanation/latency.md.
+and playback_start. A mark that is missing joins its part to the next one. Out of a part is cut what is known of it
+better: the time of tools, and that in which a service was waited for. The rules, with a drawing and worked examples,
+are in docs/explanation/latency.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
-import attrs
-
+from voicelog.barge_in import onset_mark
 from voicelog.events import Contribution, Figure
+from voicelog.figures import FIGURES, ONSET, between_marks, quality_of_whole, tool_call
+from voicelog.marks import END, START, TOOL, Interval, asked, stage_marks, within
+from voicelog.spans import FOREVER, Span, clip, covers
 
 
 class Part(NamedTuple):
@@ -23,92 +26,101 @@ class Part(NamedTuple):
     end: str
     key: str
     owner: str
-    stages: tuple[str, ...]
-    """Stages whose presence explains the part where one of its marks is missing."""
+    stage: str | None
+    """The stage that it is a part of."""
 
 
 PARTS: tuple[Part, ...] = (
-    Part("user_speech_end", "stt_final", "transcription", "service", ("stt",)),
-    Part("stt_final", "turn_committed", "endpointing", "setting", ()),
-    Part("turn_committed", "llm_request", "turn_callback", "bot", ()),
-    Part("llm_request", "llm_first_token", "llm_ttft", "service", ("llm",)),
-    Part("llm_first_token", "llm_first_sentence", "text_aggregation", "pipeline", ("llm",)),
-    Part("llm_first_sentence", "tts_request", "to_tts", "pipeline", ("llm",)),
-    Part("tts_request", "tts_first_byte", "tts_ttfb", "service", ("tts",)),
-    Part("tts_first_byte", "playback_start", "playback", "pipeline", ("tts",)),
+    Part("user_speech_end", "stt_final", "transcription", "service", "stt"),
+    Part("stt_final", "turn_committed", "endpointing", "setting", None),
+    Part("turn_committed", "llm_request", "turn_callback", "bot", None),
+    Part("llm_request", "llm_first_token", "llm_ttft", "service", "llm"),
+    Part("llm_first_token", "llm_first_sentence", "text_aggregation", "pipeline", "llm"),
+    Part("llm_first_sentence", "tts_request", "to_tts", "pipeline", "llm"),
+    Part("tts_request", "tts_first_byte", "tts_ttfb", "service", "tts"),
+    Part("tts_first_byte", "playback_start", "playback", "pipeline", "tts"),
 )
-STAGE_MARKS: dict[str, tuple[str | None, str | None, str | None]] = {
-    "stt": (None, None, "stt_final"),
-    "llm": ("llm_request", "llm_first_token", None),
-    "tts": ("tts_request", "tts_first_byte", None),
-}
-"""The marks that a stage sets at its start, its first item and its end."""
-NO_MARKS = (None, None, None)
+UNATTRIBUTED = Part("", "", "unattributed", "unknown", None)
+TOOLS = Part("", "", TOOL, "bot", TOOL)
 
-START = PARTS[0].start
-END = PARTS[-1].end
-TOOL = "tool"
+SERVICES = tuple(part for part in PARTS if part.owner == "service")
+"""The parts in which a service is waited for."""
 AROUND_TOOLS = frozenset({"turn_callback", "llm_ttft", "text_aggregation", "to_tts"})
 """The parts in which a bot calls tools: before it asks the model, while it waits, and before it speaks."""
-UNATTRIBUTED = "unattributed"
+AFTER_TOKENS = frozenset({"text_aggregation", "to_tts"})
+"""The parts in which a model may be asked again: after a tool that it wanted, or by a second step of the bot."""
 
-FIGURES: dict[str, tuple[str, str]] = {
-    "user_bot_latency_ms": ("user_speech_end", "playback_start"),
-    "end_of_turn_delay_ms": ("user_speech_end", "turn_committed"),
-    "transcription_delay_ms": ("user_speech_end", "stt_final"),
-    "turn_callback_delay_ms": ("turn_committed", "llm_request"),
-    "llm_ttft_ms": ("llm_request", "llm_first_token"),
-    "llm_first_sentence_ms": ("llm_request", "llm_first_sentence"),
-    "text_aggregation_ms": ("llm_first_token", "llm_first_sentence"),
-    "tts_ttfb_ms": ("tts_request", "tts_first_byte"),
-    "playback_latency_ms": ("tts_first_byte", "playback_start"),
-    "barge_in_stop_ms": ("interrupted_at", "audio_stopped"),
-}
-"""A figure's two marks. Names and definitions: docs/reference/metrics.md."""
-
-MARKS = tuple(dict.fromkeys([START, *(part.end for part in PARTS), "interrupted_at", "audio_stopped"]))
+_ROWS = FIGURES.values()
+MARKS = tuple(
+    dict.fromkeys(
+        [START, *(part.end for part in PARTS)]
+        + [mark for row in _ROWS for mark in (row.start, row.end) if mark not in ("", ONSET)]
+        + ["user_speech_start", "interrupted_at", "playback_end"]
+    )
+)
 """The marks that the figures are made of; any other name is kept and shown."""
 
 
-class Interval(NamedTuple):
-    """A stage of the turn, epoch microseconds."""
-
-    stage: str
-    start_us: int
-    end_us: int
-
-
 class Latency(NamedTuple):
-    """What a turn measured."""
+    """What a turn measured, and the marks that it was measured by: the stages' and the user's own."""
 
+    marks: dict[str, int]
     figures: dict[str, Figure]
     contributions: list[Contribution] | None
     quality: str
 
     @property
+    def user_bot_latency_ms(self) -> float | None:
+        """The whole; None where it was not measured."""
+        whole = self.figures.get("user_bot_latency_ms")
+        return whole.value_ms if whole is not None else None
+
+    @property
     def unattributed_ms(self) -> float | None:
         """Return the milliseconds that nothing explains; None without contributions."""
-        if self.contributions is None:
-            return None
-        return sum(part.us for part in self.contributions if part.key == UNATTRIBUTED) / 1000
+        figure = self.figures.get("unattributed_ms")
+        return figure.value_ms if figure is not None else None
 
 
-def measure(marks: Mapping[str, int], stages: Sequence[Interval], anchor: str | None) -> Latency:
-    """Return a turn's figures and contributions from its marks (epoch microseconds) and stages."""
-    quality = _quality(marks)
-    figures = {
-        name: Figure(
-            value_ms=(marks[end] - marks[start]) / 1000, quality=_figure_quality(start, end, marks), anchor=anchor
-        )
-        for name, (start, end) in FIGURES.items()
-        if start in marks and end in marks and marks[end] >= marks[start]
-    }
-    whole = START in marks and END in marks and marks[END] >= marks[START]
-    return Latency(figures, contributions(marks, stages) if whole else None, quality)
+def measure(
+    marks: Mapping[str, int],
+    stages: Iterable[Interval],
+    anchor: str | None,
+    *,
+    foreign: Collection[str] = (),
+    is_interrupted: bool = False,
+) -> Latency:
+    """Return a turn's figures and contributions from its own marks (epoch microseconds) and its stages.
+
+    The user's marks win over the stages'. `foreign` names those that another process's clock gave.
+    """
+    inside = within(stages, marks, foreign)
+    known = {**stage_marks(inside), **marks}
+    quality = quality_of_whole(known, foreign, is_interrupted)
+    is_whole = START in known and END in known and known[END] >= known[START]
+    parts = contributions(known, inside) if is_whole else None
+    figures = between_marks(*_with_onset(known, foreign), anchor)
+    tools = tool_call(inside, known, foreign, anchor)
+    if tools is not None:
+        figures["tool_call_ms"] = tools
+    if parts is not None:
+        us = sum(part.us for part in parts if part.key == UNATTRIBUTED.key)
+        figures["unattributed_ms"] = Figure(value_ms=us / 1000, quality=quality, anchor=anchor)
+    return Latency(known, figures, parts, quality)
+
+
+def _with_onset(marks: dict[str, int], foreign: Collection[str]) -> tuple[dict[str, int], Collection[str]]:
+    mark = onset_mark(marks)
+    if mark is None:
+        return marks, foreign
+    return {**marks, ONSET: marks[mark]}, {*foreign, ONSET} if mark in foreign else foreign
 
 
 def contributions(marks: Mapping[str, int], stages: Sequence[Interval]) -> list[Contribution]:
-    """Return the contiguous parts from user_speech_end to playback_start; their `us` sum exactly to the whole."""
+    """Return the contiguous parts from user_speech_end to playback_start; their `us` sum exactly to the whole.
+
+    `marks` are all marks, the stages' too; the stages are those within.
+    """
     end = marks[END]
     parts: list[Contribution] = []
     cut, joined = marks[START], list[Part]()
@@ -118,61 +130,67 @@ def contributions(marks: Mapping[str, int], stages: Sequence[Interval]) -> list[
             until = min(max(marks[part.end], cut), end)
             parts += _parts(joined, cut, until, stages)
             cut, joined = until, []
-    return parts
+    return _merged(parts)
 
 
-def _parts(joined: list[Part], start: int, end: int, stages: Sequence[Interval]) -> list[Contribution]:
+def _parts(joined: Sequence[Part], start: int, end: int, stages: Sequence[Interval]) -> Iterator[Contribution]:
+    """Yield what the time from `start` to `end` is made of: a part of the table, or several where marks are missing."""
+    rest = joined[0] if len(joined) == 1 else _rest(joined, start, end, stages)
+    cuts = [(part, clip(spans, start, end)) for part, spans in _known_better(joined, start, end, stages)]
+    moments = sorted({start, end, *(moment for _, spans in cuts for span in spans for moment in span)})
+    for begin, until in pairwise(moments):
+        part = next((part for part, spans in cuts if covers(spans, begin)), rest)
+        yield Contribution(key=part.key, us=until - begin, owner=part.owner, stage=part.stage)
+
+
+def _rest(joined: Sequence[Part], start: int, end: int, stages: Sequence[Interval]) -> Part:
+    """Return what joined parts are called: the last of them, where its own stage ran or all have one owner."""
     last = joined[-1]
-    explaining = {stage for part in joined for stage in part.stages}
-    if len(joined) > 1 and not any(s.stage in explaining and s.start_us < end and s.end_us > start for s in stages):
-        key, owner = UNATTRIBUTED, "unknown"
-    else:
-        key, owner = last.key, last.owner
-    if start == end:
-        return []
-    stage = last.stages[0] if last.stages and key != UNATTRIBUTED else None
-    whole = Contribution(key=key, us=end - start, owner=owner, stage=stage)
-    return _without_tools(whole, start, end, stages) if any(part.key in AROUND_TOOLS for part in joined) else [whole]
+    mine = (s for s in stages if s.stage == last.stage and s.status not in ("error", "cancelled"))
+    spans = [_span(stage) for stage in mine if stage.start_us is not None]
+    is_explained = last.owner != "service" and any(begin <= end and until >= start for begin, until in spans)
+    return last if is_explained or len({part.owner for part in joined}) == 1 else UNATTRIBUTED
 
 
-def _without_tools(whole: Contribution, start: int, end: int, stages: Sequence[Interval]) -> list[Contribution]:
-    parts: list[Contribution] = []
-    cut = start
-    for begin, until in _union((max(s.start_us, start), min(s.end_us, end)) for s in stages if s.stage == TOOL):
-        if begin > cut:
-            parts.append(attrs.evolve(whole, us=begin - cut))
-        parts.append(Contribution(key=TOOL, us=until - begin, owner="bot", stage=TOOL))
-        cut = until
-    if end > cut:
-        parts.append(attrs.evolve(whole, us=end - cut))
-    return parts
+def _known_better(
+    joined: Sequence[Part], start: int, end: int, stages: Sequence[Interval]
+) -> Iterator[tuple[Part, list[Span]]]:
+    """Yield what is cut out of a part, and when it was; what comes first wins where they overlap."""
+    keys = {part.key for part in joined}
+    if keys & AROUND_TOOLS:
+        yield TOOLS, [_span(s) for s in stages if s.stage == TOOL]
+    for service in SERVICES:
+        if service.key in keys and len(joined) > 1:
+            yield service, list(_waits(service, end, stages))
+        elif service.stage == "llm" and keys & AFTER_TOKENS:
+            yield service, [wait for wait in _waits(service, end, stages) if start <= wait[0] and wait[1] <= end]
 
 
-def _union(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    merged: list[tuple[int, int]] = []
-    for begin, until in sorted(span for span in spans if span[0] < span[1]):
-        if merged and begin <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(merged[-1][1], until))
+def _waits(service: Part, end: int, stages: Sequence[Interval]) -> Iterator[Span]:
+    """Yield when a service was waited for: until its first item, or its end where it gave none or failed.
+
+    Recognition that goes on after `end` was not waited for: it runs on from turn to turn.
+    """
+    for stage in asked(stages, service.stage or ""):
+        begin, until = _span(stage)
+        if stage.first_us is not None and stage.status != "error":
+            until = stage.first_us
+        if service.stage != "stt" or until <= end:
+            yield begin, until
+
+
+def _span(stage: Interval) -> Span:
+    """Return from when to when a stage ran: no time at all where its start is not known."""
+    until = FOREVER if stage.end_us is None else stage.end_us
+    return (until if stage.start_us is None else stage.start_us), until
+
+
+def _merged(parts: Iterable[Contribution]) -> list[Contribution]:
+    merged: list[Contribution] = []
+    for part in parts:
+        before = merged[-1] if merged else None
+        if before is not None and before.key == part.key:
+            merged[-1] = Contribution(key=part.key, us=before.us + part.us, owner=part.owner, stage=part.stage)
         else:
-            merged.append((begin, until))
+            merged.append(part)
     return merged
-
-
-def _quality(marks: Mapping[str, int]) -> str:
-    if START not in marks:
-        return "no_anchor"
-    if _interrupted_before(marks.get(END), marks):
-        return "interrupted"
-    if END in marks and marks[END] < marks[START]:
-        return "clock_suspect"
-    return "ok"
-
-
-def _figure_quality(start: str, end: str, marks: Mapping[str, int]) -> str:
-    if start == "interrupted_at":
-        return "ok"
-    return "interrupted" if _interrupted_before(marks[end], marks) else "ok"
-
-
-def _interrupted_before(moment: int | None, marks: Mapping[str, int]) -> bool:
-    return "interrupted_at" in marks and (moment is None or marks["interrupted_at"] <= moment)

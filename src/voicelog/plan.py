@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+from voicelog.barge_in import Speech, speech_of
 from voicelog.events import STAGE_TYPES, StageEvent
 from voicelog.fields import SETTABLE
-from voicelog.latency import NO_MARKS, STAGE_MARKS
+from voicelog.marks import NO_MARKS, STAGE_MARKS
 
 
 class Plan(NamedTuple):
@@ -18,17 +20,22 @@ class Plan(NamedTuple):
     start_mark: str | None
     first_mark: str | None
     end_mark: str | None
-    told: bool
-    """Whether its turn is told the event's fields: what was final, what was spoken and what it cost."""
+    tell: Callable[[dict[str, Any]], Speech | bool | None] | None
+    """What its turn is told of the event's fields: whether a transcript is final, what was spoken and what it cost."""
 
 
-TOLD = frozenset({"stt_result", "tts_result"})
+def _is_final(fields: dict[str, Any]) -> bool | None:
+    found: bool | None = fields.get("is_final")
+    return found
+
+
+TELL: dict[str, Callable[[dict[str, Any]], Speech | bool | None]] = {"stt_result": _is_final, "tts_result": speech_of}
 
 
 def _plan(name: str) -> Plan:
     kind = STAGE_TYPES.get(name, StageEvent).TYPE
     known = {field: accepted[0] for field, accepted in SETTABLE[kind].items()}
-    return Plan(kind, known, *STAGE_MARKS.get(name, NO_MARKS), told=kind in TOLD)
+    return Plan(kind, known, *STAGE_MARKS.get(name, NO_MARKS), tell=TELL.get(kind))
 
 
 OTHER = _plan("")

@@ -50,6 +50,8 @@ class Session:
         self.inherited_span: SpanContext | None = None
         self.spans: Spans | None = None
         """Opens the call's OpenTelemetry spans; None while no tracer provider is set."""
+        self.is_continued = False
+        """Whether another process began the call, and handed it over."""
         self._client: Client | None = None
         self._open_turns: list[Turn] = []
         self._turns = count(1)

@@ -244,7 +244,8 @@ class Stage(Given):
         if turn is not None:
             fields["turn_id"] = turn.id
             if len(turn.runs) < MAX_STAGES:
-                told = fields if self._plan.told else None
+                tell = self._plan.tell
+                told = tell(fields) if tell is not None else None
                 turn.runs.append((self.name, start_ns, self._first_ns, end_ns, status, told))
         elif session.inherited_turn_id is not None:
             fields["turn_id"] = session.inherited_turn_id

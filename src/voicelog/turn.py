@@ -6,25 +6,30 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from voicelog import tracing
+from voicelog.barge_in import Speech, ledger
 from voicelog.clean import clean, shown, text
 from voicelog.client import Client, state
 from voicelog.context import session_var
-from voicelog.events import ANCHORS, TS_MAX_US, TS_MIN_US
+from voicelog.events import TS_MAX_US, TS_MIN_US
 from voicelog.failure import status_of
 from voicelog.fields import fit
-from voicelog.latency import END, NO_MARKS, STAGE_MARKS, START, Interval, Latency, measure
+from voicelog.figures import INTERRUPTED, SESSION_START
+from voicelog.latency import Latency, measure
+from voicelog.marks import END, START, Interval, StageMark, intervals
 from voicelog.otel import Span
+from voicelog.stream import Stream
+from voicelog.turn_marks import TurnMarks
 from voicelog.wire import Headers
 
 if TYPE_CHECKING:
     from voicelog.session import Session
 
-MAX_MARKS = 200
 MAX_STAGES = 2000
-MAX_AGO_MS = 86_400_000
+MAX_STAGE_MARKS = 3 * MAX_STAGES
+NOTHING = Speech()
 
-StageRun = tuple[str, int, int | None, int, str, dict[str, Any] | None]
-"""A finished stage: name; start, first item or None, end, monotonic nanoseconds; status; an stt's or tts's fields."""
+StageRun = tuple[str, int, int | None, int, str, Speech | bool | None]
+"""A finished stage: name; start, first item or None, end, monotonic nanoseconds; status; and what Plan.tell told."""
 
 
 class Turn:
@@ -42,12 +47,16 @@ class Turn:
         self.span: Span | None = None
         """The turn's OpenTelemetry span, the parent of its stages' spans."""
         self._start_ns = 0
-        self._marks: dict[str, int] = {}
-        self._stage_marks: dict[str, int] = {}
+        self._forget()
+
+    def _forget(self) -> None:
+        """Begin anew: what was measured belongs to the run that ended."""
+        self._marks = TurnMarks()
+        self._stage_marks: list[StageMark] = []
         self.runs: list[StageRun] = []
         """The stages that finished in the turn, in that order; each appends itself, up to MAX_STAGES."""
+        self._played = NOTHING
         self._attributes: dict[str, Any] = {}
-        self._anchor: str | None = None
         self._interrupted = False
         self._failed = False
 
@@ -56,51 +65,61 @@ class Turn:
         """The session that the turn belongs to."""
         return self._session
 
-    def mark(self, name: str, *, ago_ms: float = 0, anchor: str | None = None) -> None:
+    def mark(self, name: str, *, ago_ms: float = 0, at_us: float | None = None, anchor: str | None = None) -> None:
         """Set the mark `name` to now, or to `ago_ms` milliseconds ago: when it was, not when one hears of it.
 
-        A mark that is set again moves. `anchor` says what user_speech_end was taken from: vad, stt_final,
-        push_to_talk, manual (the default) or provider. Marks with a meaning: voicelog.latency.MARKS; others are kept.
+        `at_us`, epoch microseconds, is for a mark that another process took by its own clock, as a browser does when
+        it begins to play: figures that use it are `estimated`. A mark that is set again moves. `anchor` says what
+        user_speech_end was taken from: vad, stt_final, push_to_talk, manual (the default) or provider. Marks with a
+        meaning: voicelog.latency.MARKS; others are kept.
         """
         client = self._client
         if client is None:
             return
         try:
-            self._mark(client, name, ago_ms, anchor)
+            self._marks.take(client, name, ago_ms=ago_ms, at_us=at_us, anchor=anchor)
         except Exception as exc:
             client.fault("turn.mark", exc)
-
-    def _mark(self, client: Client, name: str, ago_ms: float, anchor: str | None) -> None:
-        ago = fit((float,), ago_ms)
-        if not isinstance(name, str) or not name or ago is None or abs(ago) > MAX_AGO_MS:
-            what = f"mark({shown(name)}, ago_ms={shown(ago_ms)})"
-            client.invalid("mark", f"{what}: expected a name and milliseconds within a day")
-            return
-        if anchor is not None and not (isinstance(anchor, str) and anchor in ANCHORS):
-            what = f"mark({shown(name)}, anchor={shown(anchor)})"
-            client.invalid("mark.anchor", f"{what}: expected one of {', '.join(ANCHORS)}")
-            anchor = None
-        name = text(name)
-        if name not in self._marks and len(self._marks) >= MAX_MARKS:
-            client.invalid("mark.many", f"a turn keeps {MAX_MARKS} marks; mark({name!r}) is left out")
-            return
-        self._marks[name] = client.clock.now_ns() - int(ago * 1e6)
-        if name == START:
-            self._anchor = anchor or "manual"
 
     def set(self, /, **attributes: Any) -> None:
         """Keep attributes on the turn's event."""
         self._attributes.update(attributes)
 
     def interrupt(self, *, ago_ms: float = 0) -> None:
-        """Say that the user spoke into the bot's speech: sets the mark interrupted_at and was_interrupted."""
+        """Say that the user spoke into the bot's speech: sets the mark interrupted_at and was_interrupted.
+
+        Set `user_speech_start` too, to when the user began to speak, and `audio_stopped` once the bot is silent.
+        """
         self._interrupted = True
-        self.mark("interrupted_at", ago_ms=ago_ms)
+        self.mark(INTERRUPTED, ago_ms=ago_ms)
+
+    def played(self, *, characters: float | None = None, audio_ms: float | None = None) -> None:
+        """Say how much of the turn's speech the user has heard so far: its characters, its milliseconds, or both.
+
+        The last call counts, so a player may tell its position again and again. Beside what was synthesised it says
+        what a barge-in cut off.
+        """
+        client = self._client
+        if client is None:
+            return
+        try:
+            self._take_played(client, characters, audio_ms)
+        except Exception as exc:
+            client.fault("turn.played", exc)
+
+    def _take_played(self, client: Client, characters: float | None, audio_ms: float | None) -> None:
+        count, length = fit((int,), characters), fit((float,), audio_ms)
+        is_fit = (count is None) == (characters is None) and (length is None) == (audio_ms is None)
+        if not is_fit or (count is None and length is None) or (length or 0) < 0:
+            what = f"played(characters={shown(characters)}, audio_ms={shown(audio_ms)})"
+            client.invalid("played", f"{what}: expected a whole number of characters, or milliseconds, from 0 on")
+            return
+        self._played = Speech(count, length)
 
     def stage_mark(self, name: str, at_ns: int) -> None:
-        """Take a mark from a stage: the earliest of its name counts, and the user's own wins over it."""
-        if at_ns < self._stage_marks.setdefault(name, at_ns):
-            self._stage_marks[name] = at_ns
+        """Take a mark from a stage, monotonic nanoseconds."""
+        if len(self._stage_marks) < MAX_STAGE_MARKS:
+            self._stage_marks.append((name, at_ns))
 
     def start(self) -> Self:
         """Open the turn and make it the session's current one; the turn that was current comes back at its end.
@@ -124,11 +143,6 @@ class Turn:
         session.turn_opened(self)
         return self
 
-    def _forget(self) -> None:
-        """Begin anew: what was measured belongs to the run that ended."""
-        self._marks, self._stage_marks, self.runs, self._attributes = {}, {}, [], {}
-        self._anchor, self._interrupted, self._failed = None, False, False
-
     def end(self, *, end_reason: str | None = None) -> None:
         """Close the turn and emit its event; a second call does nothing."""
         session = self._session
@@ -148,56 +162,71 @@ class Turn:
         if session is None or session.stream is None:
             return
         session.turn_closed(self)
-        stream, epoch_us = session.stream, session.stream.anchor.epoch_us
-        self._mark_ends()
-        marks = {name: epoch_us(at) for name, at in {**self._stage_marks, **self._marks}.items()}
-        stages = [Interval(name, epoch_us(start), epoch_us(end)) for name, start, _, end, _, _ in self.runs]
-        latency = measure(marks, stages, self._anchor)
-        fields = self._fields(client, latency, marks, end_reason)
+        latency = self._measure(session.stream, is_first=self._number == 1 and not session.is_continued)
+        fields = self._fields(client, latency, end_reason)
         headers = self._end_span(self.span, fields) if self.span is not None else tracing.stamp(fields)
-        client.live().emit(stream, "turn", self._start_ns, fields, headers)
+        client.live().emit(session.stream, "turn", self._start_ns, fields, headers)
 
-    def _mark_ends(self) -> None:
-        for stage, _, _, end_ns, status, fields in self.runs:
-            mark = STAGE_MARKS.get(stage, NO_MARKS)[2]
-            if mark is not None and status == "ok" and (fields is None or fields.get("is_final") is not False):
-                self.stage_mark(mark, end_ns)
+    def _measure(self, stream: Stream, is_first: bool) -> Latency:
+        given = self._marks.epoch_us(stream.anchor)
+        if is_first and END in given:
+            given.setdefault(SESSION_START, stream.anchor.wall_us)
+        epoch_us = stream.anchor.epoch_us
+        ended = [
+            Interval(
+                name,
+                epoch_us(start),
+                epoch_us(end),
+                first if first is None else epoch_us(first),
+                status,
+                told is not False,
+            )
+            for name, start, first, end, status, told in self.runs.copy()
+        ]
+        marked = [(name, epoch_us(at)) for name, at in self._stage_marks.copy()]
+        return measure(
+            given,
+            intervals(ended, marked),
+            self._marks.anchor,
+            foreign=self._marks.foreign_us.copy(),
+            is_interrupted=self._interrupted,
+        )
 
     def _end_span(self, span: Span, fields: dict[str, Any]) -> Headers:
         headers = span.stamp(fields)
         span.end_turn(fields, self._start_ns + round(fields["duration_ms"] * 1e6))
         return headers
 
-    def _fields(
-        self, client: Client, latency: Latency, marks: dict[str, int], end_reason: str | None
-    ) -> dict[str, Any]:
-        whole = latency.figures.get("user_bot_latency_ms")
+    def _fields(self, client: Client, latency: Latency, end_reason: str | None) -> dict[str, Any]:
+        marks = {name: at for name, at in latency.marks.items() if TS_MIN_US <= at < TS_MAX_US}
+        barge_in = ledger(marks, self._synthesised(), self._played)
+        self._interrupted = self._interrupted or barge_in is not None
         fields: dict[str, Any] = {
             "turn_id": self.id,
             "turn_number": self._number,
-            "duration_ms": (client.clock.now_ns() - self._start_ns) / 1e6,
-            "marks": {name: at for name, at in marks.items() if TS_MIN_US <= at < TS_MAX_US},
+            "duration_ms": (client.now_ns() - self._start_ns) / 1e6,
+            "marks": marks,
             "figures": latency.figures,
             "contributions": latency.contributions,
-            "user_bot_latency_ms": whole.value_ms if whole else None,
+            "user_bot_latency_ms": latency.user_bot_latency_ms,
             "unattributed_ms": latency.unattributed_ms,
-            "anchor": self._anchor if START in marks else None,
-            "quality": self._quality(latency, marks),
+            "anchor": self._marks.anchor if START in marks else None,
+            "quality": latency.quality,
             "was_interrupted": self._interrupted,
+            "barge_in": barge_in,
             "end_reason": self._end_reason(end_reason),
             "status": "error" if self._failed else "interrupted" if self._interrupted else "ok",
             "attributes": clean(self._attributes) if self._attributes else None,
         }
         return {name: value for name, value in fields.items() if value is not None}
 
+    def _synthesised(self) -> list[Speech]:
+        """Return what the finished tts stages synthesised; a failed one synthesised nothing."""
+        return [told for *_, status, told in self.runs.copy() if isinstance(told, Speech) and status != "error"]
+
     def _end_reason(self, given: str | None) -> str:
         found = text(given) if given is not None else ""
         return found or ("error" if self._failed else "interrupted" if self._interrupted else "completed")
-
-    def _quality(self, latency: Latency, marks: dict[str, int]) -> str:
-        if START not in marks or END in marks:
-            return latency.quality
-        return "interrupted" if self._interrupted else "no_anchor"
 
     def __enter__(self) -> Self:
         return self.start()

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from rich.console import Console
 from rich.text import Text
 
-from voicelog.events import Contribution, Event, Health, Log, Metric, SessionEnded, SessionStarted, Turn
+from voicelog.events import BargeIn, Contribution, Event, Health, Log, Metric, SessionEnded, SessionStarted, Turn
 from voicelog_sink.calls import Call, CallTurn
 from voicelog_sink.render import (
     OWNER_STYLES,
@@ -97,6 +97,8 @@ class CallPrinter:
             self._hanging("bot", self._spoken(turn))
         if event:
             self._print_latency(event)
+        if event and event.barge_in:
+            self._hanging("barge-in", self._joined(_barge_in(event.barge_in)))
         self._print_waterfall(turn)
         for other in turn.others:
             self._print_other(other, turn.started_us)
@@ -212,6 +214,19 @@ def _turn_flags(turn: Turn | None) -> Iterator[Text]:
         yield Text("slow", "yellow")
     if turn.end_reason == "session_closed":
         yield Text("cut off by the call's end", "yellow")
+
+
+def _barge_in(found: BargeIn) -> Iterator[Text]:
+    if found.stop_ms is None:
+        yield Text("when the bot fell silent is not known", "dim")
+    else:
+        yield styled(f"{ms(found.stop_ms)} ms", "bold").append(" until the bot was silent")
+    if found.synthesised_characters is not None and found.played_characters is not None:
+        yield Text(f"{found.played_characters:,} of {count(found.synthesised_characters, 'character')} heard")
+    if found.synthesised_audio_ms is not None and found.played_audio_ms is not None:
+        yield Text(f"{span(found.played_audio_ms)} of {span(found.synthesised_audio_ms)} heard")
+    if found.wasted_usd is not None:
+        yield Text(f"{usd(found.wasted_usd)} for nothing")
 
 
 def _passed_on(failure: Event, failures: Sequence[Event]) -> bool:

@@ -184,8 +184,7 @@ def _turn_metrics(turn: Turn) -> list[Row]:
 
 
 def _figure_columns(figure: Figure) -> Values:
-    columns = {"value": figure.value_ms, "unit": "ms", "quality": figure.quality}
-    return columns if figure.anchor is None else {**columns, "anchor": figure.anchor}
+    return _present({"value": figure.value_ms, "unit": "ms", "quality": figure.quality, "anchor": figure.anchor})
 
 
 def _custom_metric(metric: Metric) -> Row:

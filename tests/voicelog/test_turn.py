@@ -15,9 +15,11 @@ from tests.voicelog.strategies import ANYTHING, Awkward
 import voicelog
 from voicelog.errors import ConfigError
 from voicelog.events import Contribution, Figure, Turn
-from voicelog.latency import END, MARKS, START
+from voicelog.latency import MARKS
+from voicelog.marks import END, START
 from voicelog.testing import START_US, Capture, capture
-from voicelog.turn import MAX_MARKS, MAX_STAGES
+from voicelog.turn import MAX_STAGE_MARKS, MAX_STAGES
+from voicelog.turn_marks import MAX_MARKS
 
 
 def stepped(captured: Capture, name: str, ms: float, first_ms: float | None = None, **fields: Any) -> None:
@@ -42,7 +44,7 @@ def test_a_turn_is_one_whole_event() -> None:
         turn.set(topic="booking")
     at = {
         "llm_request": 400, "llm_first_token": 800, "stt_final": 400, "tts_request": 900, "tts_first_byte": 1100,
-        START: 100, "turn_committed": 400, END: 1200,
+        START: 100, "turn_committed": 400, END: 1200, "session_start": 0,
     }  # fmt: skip
     parts = [
         ("transcription", 300, "service", "stt"), ("llm_ttft", 400, "service", "llm"),
@@ -52,6 +54,7 @@ def test_a_turn_is_one_whole_event() -> None:
     figures = {
         "user_bot_latency_ms": 1100.0, "end_of_turn_delay_ms": 300.0, "transcription_delay_ms": 300.0,
         "turn_callback_delay_ms": 0.0, "llm_ttft_ms": 400.0, "tts_ttfb_ms": 200.0, "playback_latency_ms": 100.0,
+        "first_bot_speech_ms": 1200.0, "unattributed_ms": 0.0,
     }  # fmt: skip
     assert captured.of("turn") == [
         Turn(
@@ -318,7 +321,9 @@ def test_what_a_turn_keeps_is_bounded(lenient: Capture) -> None:
         for _ in range(MAX_STAGES + 5):
             with voicelog.stage("x"):
                 pass
-        assert len(turn.runs) == MAX_STAGES
+        for _ in range(MAX_STAGE_MARKS + 5):
+            turn.stage_mark("x", 0)
+        assert (len(turn.runs), len(turn._stage_marks)) == (MAX_STAGES, MAX_STAGE_MARKS)
     assert len(lenient.of("turn")[0].marks) == MAX_MARKS
     assert lenient.counters.snapshot()["invalid"] == {"mark.many": 5}
 
@@ -329,7 +334,9 @@ def test_what_a_turn_keeps_is_bounded(lenient: Capture) -> None:
         (5, {}, "mark"), ("", {}, "mark"), ("m", {"ago_ms": "1"}, "mark"), ("m", {"ago_ms": float("nan")}, "mark"),
         ("m", {"ago_ms": 1e12}, "mark"), ("m", {"ago_ms": None}, "mark"), (Awkward(), {}, "mark"),
         ("m", {"ago_ms": Awkward()}, "mark"), ("m", {"anchor": "nonsense"}, "mark.anchor"),
-        ("m", {"anchor": []}, "mark.anchor"),
+        ("m", {"anchor": []}, "mark.anchor"), ("m", {"at_us": "now"}, "mark.at_us"), ("m", {"at_us": 5}, "mark.at_us"),
+        ("m", {"at_us": START_US // 1000}, "mark.at_us"), ("m", {"at_us": START_US, "ago_ms": 5}, "mark.at_us"),
+        ("m", {"at_us": float("nan")}, "mark.at_us"), ("m", {"at_us": Awkward()}, "mark.at_us"),
     ],
 )  # fmt: skip
 def test_a_wrong_mark_is_counted_and_raises_only_in_a_test(name: Any, given: dict[str, Any], what: str) -> None:

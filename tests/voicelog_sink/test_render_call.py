@@ -12,7 +12,7 @@ from rich.console import Console
 from tests.builders import CallBuilder, realistic_call, troubled_call
 from tests.strategies import events
 
-from voicelog.events import ErrorInfo, Event, Turn
+from voicelog.events import BargeIn, ErrorInfo, Event, Turn
 from voicelog_sink.calls import call_of
 from voicelog_sink.render_call import CallPrinter, rounded
 from voicelog_sink.summary import summarise
@@ -119,6 +119,26 @@ def test_latency_that_is_not_ok_says_why_and_that_it_does_not_count() -> None:
     text = page(call.events)
     assert "latency  90000 ms (clock_suspect: in no percentile)" in text
     assert "latency  not measured (no_anchor: no user_speech_end and no playback_start)" in text
+
+
+@pytest.mark.parametrize(
+    ("barge_in", "line"),
+    [
+        (
+            BargeIn(
+                onset_us=1, stop_us=2, stop_ms=412.0, synthesised_characters=1100, played_characters=25,
+                synthesised_audio_ms=5200.0, played_audio_ms=900.0, wasted_usd=0.00075,
+            ),
+            "barge-in 412 ms until the bot was silent · 25 of 1,100 characters heard · 900 ms of 5.2 s heard · "
+            "$0.0008 for nothing",
+        ),
+        (BargeIn(onset_us=1, synthesised_characters=90), "barge-in when the bot fell silent is not known"),
+    ],
+)  # fmt: skip
+def test_barge_in_says_how_long_the_bot_spoke_on_and_what_was_heard(barge_in: BargeIn, line: str) -> None:
+    call = CallBuilder()
+    call.add(Turn, 0, turn_id="t", was_interrupted=True, barge_in=barge_in)
+    assert f"  {line}\n" in page(call.events, width=130)
 
 
 def test_turn_that_goes_on_is_shown_as_open() -> None:

@@ -82,6 +82,7 @@ def test_turn_makes_one_measurement_a_figure() -> None:
     figures = {
         "user_bot_latency_ms": Figure(value_ms=812.0, anchor="vad"),
         "llm_ttft_ms": Figure(value_ms=250.0, quality="interrupted"),
+        "tts_ttfb_ms": Figure(value_ms=None, quality="clock_suspect"),
     }
     event = CallBuilder("call-1").add(Turn, 0, turn_id="t1", figures=figures, user_bot_latency_ms=812.0)
     shared = {
@@ -92,6 +93,7 @@ def test_turn_makes_one_measurement_a_figure() -> None:
     assert [row.values for row in rows_of(event)[1:]] == [
         {**shared, "name": "turn.user_bot_latency_ms", "value": 812.0, "quality": "ok", "anchor": "vad"},
         {**shared, "name": "turn.llm_ttft_ms", "value": 250.0, "quality": "interrupted"},
+        {**shared, "name": "turn.tts_ttfb_ms", "quality": "clock_suspect"},
     ]
 
 

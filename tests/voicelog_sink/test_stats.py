@@ -52,12 +52,12 @@ def test_percentiles_are_of_what_ended_ok_and_the_rest_is_counted(store: SqliteS
 
 def test_figure_counts_by_its_own_quality(store: SqliteStore) -> None:
     call = CallBuilder()
-    for value_ms, quality in ((700.0, "ok"), (9000.0, "interrupted"), (1.0, "clock_suspect")):
+    for value_ms, quality in ((700.0, "ok"), (9000.0, "interrupted"), (None, "clock_suspect")):
         figures = {
             "user_bot_latency_ms": Figure(value_ms=value_ms, quality=quality),
             "llm_ttft_ms": Figure(value_ms=9.0),
         }
-        call.add(Turn, value_ms, figures=figures, status="interrupted")
+        call.add(Turn, value_ms or 0, figures=figures, status="interrupted")
     store_calls(store, [call])
     shared = {"kind": "turn", "group": {}, "count": 3, "errors": 0, "unit": "ms"}
     absent = {"duration_ms": None, "first_item_ms": None, "cost_usd": None}
