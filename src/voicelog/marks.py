@@ -6,6 +6,7 @@ bot spoke already. The rules are in docs/explanation/latency.md.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -83,10 +84,8 @@ def _moments(left: Counter[StageMark], name: str) -> list[int]:
 def _open(stage: str, starts: list[int], firsts: list[int]) -> Iterator[Interval]:
     """Yield open stages: a first item is that of the latest stage which had begun, and had none."""
     for start in reversed(starts):
-        first = next((at for at in firsts if at >= start), None)
-        if first is not None:
-            firsts.remove(first)
-        yield Interval(stage, start, None, first)
+        place = bisect_left(firsts, start)
+        yield Interval(stage, start, None, firsts.pop(place) if place < len(firsts) else None)
     yield from (Interval(stage, None, None, first) for first in firsts)
 
 
