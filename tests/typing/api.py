@@ -31,6 +31,8 @@ def blocks() -> None:
             turn.mark("user_speech_end", ago_ms=200, anchor="vad")
             turn.set(topic="booking")
             turn.interrupt(ago_ms=10)
+            turn.mark("audio_stopped", at_us=1_767_225_600_000_000)
+            turn.played(characters=12, audio_ms=800.0)
             with voicelog.stage("stt", provider="deepgram", model="nova-3", language="en") as stt:
                 assert_type(stt, voicelog.Stage)
                 stt.set(transcript="hello", confidence=0.9)

@@ -126,6 +126,26 @@ def test_a_stage_outside_of_the_latency_changes_nothing(case: Case, data: st.Dat
     assert case._replace(stages=[*case.stages, extra]).measured() == case.measured()
 
 
+@given(OWN_WINDOW, st.data())
+def test_how_a_stage_goes_on_after_the_bot_spoke_changes_nothing(case: Case, data: st.DataObject) -> None:
+    end, later = case.marks[END], st.none() | st.integers(case.marks[END] + 1, case.marks[END] + 50)
+
+    def otherwise(stage: Interval) -> Interval:
+        if stage.end_us is not None and stage.end_us <= end:
+            return stage
+        is_early = stage.first_us is not None and stage.first_us <= end
+        stage = stage._replace(first_us=stage.first_us if is_early else data.draw(later), end_us=data.draw(later))
+        if stage.end_us is None:  # an open stage has no status yet
+            return stage._replace(status="ok")
+        return stage._replace(status=data.draw(st.sampled_from(STATUSES)), is_final=data.draw(st.booleans()))
+
+    is_open = [stage._replace(status="ok") if stage.end_us is None else stage for stage in case.stages]
+    stages = [stage for stage in is_open if stage.start_us is not None]
+    assert case._replace(stages=[otherwise(stage) for stage in stages]).measured() == (
+        case._replace(stages=stages).measured()
+    )
+
+
 @given(ANY, st.randoms(use_true_random=False))
 def test_the_order_of_stages_and_marks_changes_nothing(case: Case, random: Random) -> None:
     marks = dict(random.sample(sorted(case.marks.items()), len(case.marks)))

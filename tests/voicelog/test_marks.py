@@ -71,10 +71,12 @@ def test_a_withdrawn_request_is_not_waited_for() -> None:
 
 def test_what_happens_after_the_bot_spoke_does_not_change_what_was_heard() -> None:
     """The first sentence is heard; then the answer fails, or the user cuts it off."""
+    beside, later = Interval("llm", 400, 5000, 600), Interval("llm", 1200, 1500, 1300)
     for status in ("ok", "error", "cancelled", "interrupted"):
-        assert marks_of(Interval("llm", 100, 5000, 300, status), Interval("llm", 1200, 1500, 1300)) == {
+        assert marks_of(Interval("llm", 100, 5000, 300, status), beside, later) == {
             "llm_request": 100, "llm_first_token": 300,
         }  # fmt: skip
+    assert marks_of(Interval("llm", 100, 5000, 1300), Interval("stt", 100, 1300)) == {"llm_request": 100}
 
 
 @pytest.mark.parametrize("name", ["stt", "llm", "tts"])
