@@ -179,7 +179,7 @@ def turn_attributes(fields: Mapping[str, Any]) -> Attributes:
     reason, failed = own.pop("end_reason", None), own.get("status") == "error"
     figures = own.pop("figures", None) or {}
     found = dict(_named("", own))
-    found |= {f"{OWN}{name}": figure.value_ms for name, figure in figures.items()}
+    found |= {f"{OWN}{name}": figure.value_ms for name, figure in figures.items() if figure.value_ms is not None}
     if failed:
         found[ERROR_TYPE] = "_OTHER"
     elif reason in ("completed", "interrupted", "session_closed"):

@@ -119,11 +119,21 @@ def test_a_turns_span_is_whole(spans: Spans, captured: Capture) -> None:
         "gen_ai.agent.invocation.end_reason": "completed", "voicelog.turn_id": "t1", "voicelog.turn_number": 1,
         "voicelog.user_bot_latency_ms": 1.5, "voicelog.unattributed_ms": 1.5, "voicelog.anchor": "vad",
         "voicelog.quality": "ok", "voicelog.status": "ok", "voicelog.was_interrupted": False,
+        "voicelog.first_bot_speech_ms": 3.0,
     }  # fmt: skip
     assert [(e.name, e.timestamp) for e in span.events] == [
         (name, at_us * 1000) for name, at_us in (event.marks or {}).items()
     ]
     assert (span.start_time, span.end_time) == (event.ts * 1000, event.ts * 1000 + int(event.duration_ms * MS))
+
+
+def test_a_figure_that_could_not_be_measured_is_no_attribute(spans: Spans, captured: Capture) -> None:
+    with voicelog.session(), voicelog.turn() as turn:
+        turn.mark("playback_start")
+    assert captured.of("turn")[0].figures["user_bot_latency_ms"].value_ms is None
+    attributes = spans.named("invoke_agent test").attributes or {}
+    assert attributes["voicelog.quality"] == "no_anchor"
+    assert "voicelog.user_bot_latency_ms" not in attributes
 
 
 def test_an_exception_is_recorded_once_and_the_span_fails(spans: Spans, captured: Capture) -> None:

@@ -12,6 +12,7 @@ from voicelog.errors import ConfigError
 from voicelog.events import BargeIn, Figure, Turn
 from voicelog.marks import END, START
 from voicelog.testing import START_US, Capture, capture
+from voicelog.turn_marks import MAX_MARKS
 
 
 @pytest.fixture
@@ -170,6 +171,14 @@ def test_the_last_mark_of_a_name_counts_whichever_clock_took_it(still: Capture) 
         turn.mark(END)
     (event,) = still.of("turn")
     assert (event.marks["a"], event.marks["b"], event.quality) == (START_US - 1000, START_US + 5, "ok")
+
+
+def test_a_mark_of_both_clocks_is_one_mark(still: Capture) -> None:
+    with voicelog.session(), voicelog.turn() as turn:
+        for number in range(MAX_MARKS):
+            turn.mark(f"m{number}")
+            turn.mark(f"m{number}", at_us=START_US + number)
+    assert still.of("turn")[0].marks == {f"m{number}": START_US + number for number in range(MAX_MARKS)}
 
 
 # --- the session's first turn
