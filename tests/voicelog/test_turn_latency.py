@@ -242,6 +242,15 @@ def test_a_barge_in_says_what_was_synthesised_and_what_was_heard(still: Capture)
     assert (event.was_interrupted, event.quality, event.status) == (True, "ok", "interrupted")
 
 
+def test_what_a_barge_in_wasted_is_priced_by_the_users_table() -> None:
+    table = {"version": "1", "prices": [{"provider": "p", "model": "m", "usd_per_million": {"characters_count": 10.0}}]}
+    with capture(step_ms=0, prices=table) as captured, voicelog.session(), voicelog.turn() as turn:
+        stepped(captured, "tts", 10, provider="p", model="m", text="x" * 100)
+        turn.played(characters=40)
+        turn.interrupt()
+    assert captured.of("turn")[0].barge_in.wasted_usd == pytest.approx(60 * 10.0 / 1e6)
+
+
 def test_a_barge_in_is_known_by_its_marks_too(still: Capture) -> None:
     for names in (("interrupted_at",), ("user_speech_start", "audio_stopped")):
         with voicelog.session(), voicelog.turn() as turn:
