@@ -13,6 +13,7 @@ from voicelog import tracing
 from voicelog.clean import clean, text
 from voicelog.client import Client, state
 from voicelog.context import session_var
+from voicelog.fields import fit
 from voicelog.session import Session
 from voicelog.wire import encode_value
 
@@ -51,7 +52,8 @@ def _found(session: Session) -> dict[str, str]:
         "turn": turn.id if turn is not None else session.inherited_turn_id,
     }  # fmt: skip
     texts = {name: text(value) for name, value in parts.items() if value is not None}
-    texts["attributes"] = _attributes(session, state.current) if session.attributes else ""
+    attributes = fit((dict,), session.attributes)  # what is no dict is not the session's, and may not even have a truth
+    texts["attributes"] = _attributes(attributes, state.current) if attributes else ""
     found = {HEADER: urlencode({name: value for name, value in texts.items() if value})}
     context = tracing.current() or (turn.span.context if turn is not None and turn.span is not None else None)
     if context is not None:
@@ -59,8 +61,8 @@ def _found(session: Session) -> dict[str, str]:
     return found
 
 
-def _attributes(session: Session, client: Client | None) -> str:
-    found = encode_value(clean(session.attributes)).decode()
+def _attributes(attributes: dict[str, Any], client: Client | None) -> str:
+    found = encode_value(clean(attributes)).decode()
     if len(found) <= MAX_ATTRIBUTES_CHARS:
         return found
     if client is not None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from tests.voicelog.kafka import consume, events_of, run_program
-from tests.voicelog.strategies import ANYTHING
+from tests.voicelog.strategies import ANYTHING, Awkward
 
 import voicelog
 from voicelog.errors import ConfigError
@@ -237,3 +237,11 @@ def test_a_copied_context_passes_result_and_exception(captured: Capture) -> None
         assert voicelog.copy_context(lambda a: a + 1)(1) == 2
         with pytest.raises(KeyError, match="k"):
             voicelog.copy_context(fail)()
+
+
+def test_attributes_that_are_no_dict_are_not_handed_over() -> None:
+    headers: dict[str, str] = {}
+    with capture(strict=False) as captured, voicelog.session("s", attributes=Awkward()):  # type: ignore[arg-type]
+        voicelog.inject(headers)
+        assert headers == {"voicelog-session": "id=s"}
+        assert captured.counters.get("faults") == 0
