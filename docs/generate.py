@@ -10,7 +10,7 @@ import attrs
 import click
 
 import voicelog
-from voicelog import counters, errors, events, figures, genai, heartbeat, latency, settings, testing, usage
+from voicelog import counters, errors, events, figures, genai, heartbeat, latency, redact, settings, testing, usage
 from voicelog_sink import cli, metrics, tables
 
 HERE = Path(__file__).parent / "reference"
@@ -96,6 +96,12 @@ def settings_page() -> str:
         "A value given to `configure()` or on the command line wins over the environment's, which wins over the "
         "default. A secret is shown nowhere.\n",
         table(("environment", "or", "default", "unit", "meaning"), rows),
+        "## Kinds of content, for `capture_content`\n",
+        "What leaves the process, and how to redact it: [Privacy](../how-to/privacy.md).\n",
+        table(("kind", "what it is", "by default"), [
+            (f"`{kind}`", doc, "sent" if kind in settings.CONTENT_DEFAULT else "not sent")
+            for kind, doc in settings.CONTENT_KINDS.items()
+        ]),
     ])  # fmt: skip
 
 
@@ -279,6 +285,9 @@ def api_page() -> str:
             text += [table(("name", "effect"), rows)] if rows else []
         else:
             text += [f"## `voicelog.{name}{signature(thing)}`\n", f"{inspect.getdoc(thing)}\n"]
+    text += ["## `voicelog.redact`\n", f"{inspect.getdoc(redact)}\n"]
+    for maker in (redact.email, redact.card, redact.phone):
+        text += [f"### `{maker.__name__}{signature(maker)}`\n", f"{inspect.getdoc(maker)}\n"]
     text += ["## `voicelog.testing`\n", f"{inspect.getdoc(testing)}\n"]
     text += [f"### `capture{signature(testing.capture)}`\n", f"{inspect.getdoc(testing.capture)}\n"]
     text += [table(("name", "effect"), methods(testing.Capture))]

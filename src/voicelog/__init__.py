@@ -7,6 +7,7 @@ choose_variant()                       the A/B variant of a call
 inject(), extract(), copy_context()    hand a session to another process or thread
 publish_*(), metric(), log_error(), health(), LogHandler    what has no block to wrap
 flush(), shutdown(), stats()           the end, and what was counted
+voicelog.redact                        ready-made redactors for configure(redact=...)
 voicelog.testing                       the same without a broker, for tests
 
 Nothing of it blocks or breaks the program: what goes wrong is counted, and said once.

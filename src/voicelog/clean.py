@@ -21,7 +21,7 @@ CUT = "..."
 
 def clean(value: Any) -> Any:
     """Return `value` as something JSON can say: lone surrogates replaced, cycles cut, objects as their repr."""
-    return _Cleaner().clean(value, 0)
+    return Cleaner().clean(value)
 
 
 def text(value: Any, max_chars: int = MAX_TEXT_CHARS) -> str:
@@ -45,33 +45,50 @@ def _writable(value: str) -> str:
     return str.encode(value, "utf-8", "replace").decode("utf-8")
 
 
-class _Cleaner:
-    """One cleaning: what is around the value at hand, and how many values may still come."""
+class Cleaner:
+    """One cleaning: what is around the value at hand, and how many values may still come.
+
+    Every text of the result went through `say`, keys through `name`.
+    """
+
+    max_depth = MAX_DEPTH
+    max_items = MAX_ITEMS
+    max_values = MAX_VALUES
 
     def __init__(self) -> None:
         self._around: set[int] = set()
-        self._left = MAX_VALUES
+        self._left = self.max_values
 
-    def clean(self, value: Any, depth: int) -> Any:
+    def say(self, value: str) -> str:
+        """Return a text as it is to be written."""
+        return _writable(value)
+
+    def clean(self, value: Any, depth: int = 0) -> Any:
+        """Return `value`, which is at `depth`, as something JSON can say."""
         self._left -= 1
         if value is None or isinstance(value, bool):
             return value
         try:
             if isinstance(value, str):
-                return _writable(value)
+                return self.say(value)
             if isinstance(value, numbers.Real):
-                return _number(value)
+                return self.number(value)
             return self._container(value, depth)
         except Exception:
-            return shown(value)
+            return self.say(shown(value))
+
+    def number(self, value: numbers.Real) -> Any:
+        """Return a number as it is to be written."""
+        found = _number(value)
+        return self.say(found) if isinstance(found, str) else found
 
     def _container(self, value: Any, depth: int) -> Any:
-        if depth >= MAX_DEPTH or id(value) in self._around or self._left <= 0:
+        if depth >= self.max_depth or id(value) in self._around or self._left <= 0:
             return CUT
         self._around.add(id(value))
         try:
             if isinstance(value, Mapping):
-                return {self._name(k): self.clean(v, depth + 1) for k, v in self._first(value.items())}
+                return self.mapping(self._first(value.items()), depth)
             if isinstance(value, (list, tuple, set, frozenset)):
                 return [self.clean(v, depth + 1) for v in self._first(value)]
             return self._other(value, depth)
@@ -79,21 +96,33 @@ class _Cleaner:
             self._around.discard(id(value))
 
     def _first(self, values: Any) -> list[Any]:
-        return list(values)[: max(0, min(MAX_ITEMS, self._left))]
+        return list(values)[: max(0, min(self.max_items, self._left))]
 
-    def _name(self, key: Any) -> str:
-        return text(key, MAX_REPR_CHARS) if isinstance(key, (str, int)) else _writable(shown(key, MAX_REPR_CHARS))
+    def mapping(self, pairs: list[tuple[Any, Any]], depth: int) -> dict[str, Any]:
+        """Return an object's members, cleaned."""
+        return {self.name(k): self.clean(v, depth + 1) for k, v in pairs}
+
+    def name(self, key: Any) -> str:
+        """Return a key as a text."""
+        found = text(key, MAX_REPR_CHARS) if isinstance(key, (str, int)) else shown(key, MAX_REPR_CHARS)
+        return self.say(found)
 
     def _other(self, value: Any, depth: int) -> Any:
         if type(value).__name__ in ("bool", "bool_"):  # numpy's
             return bool(value)
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return self.binary(bytes(value))
         try:
             built = msgspec.to_builtins(
-                value
+                value, builtin_types=(bytes, bytearray, memoryview)
             )  # a date, UUID, enum, dataclass, ...: as in an event that was not cleaned
         except Exception:
-            return _writable(shown(value, MAX_REPR_CHARS))
+            return self.say(shown(value, MAX_REPR_CHARS))
         return self.clean(built, depth + 1)
+
+    def binary(self, value: bytes) -> Any:
+        """Return binary data as it is to be written: base64, as msgspec does."""
+        return msgspec.to_builtins(value)
 
 
 def _number(value: numbers.Real) -> int | float | str | None:

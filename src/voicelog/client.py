@@ -7,14 +7,14 @@ from typing import Any
 
 from opentelemetry.trace import TracerProvider
 
-from voicelog import tracing
+from voicelog import redact, tracing
 from voicelog.background import Background
 from voicelog.clean import clean, shown, text
 from voicelog.clock import Anchor, Clock, SystemClock
+from voicelog.content import Content, Own
 from voicelog.counters import Counters
 from voicelog.errors import ConfigError
-from voicelog.events import SCHEMA_VERSION, TOPIC_OF
-from voicelog.fields import SETTABLE
+from voicelog.events import EVENT_TYPES, SCHEMA_VERSION, TOPIC_OF, wire_fields
 from voicelog.ids import Ids, RandomIds
 from voicelog.prices import Prices
 from voicelog.producer import Producer
@@ -54,8 +54,12 @@ class Client:
         self.count_produced = counters.count_produced
         self.now_ns = self.clock.now_ns
         self.left_out = frozenset(CONTENT_KINDS) - settings.capture_content
-        self.left_out_of = {kind: tuple(self.left_out.intersection(known)) for kind, known in SETTABLE.items()}
-        """By event type: the typed fields that capture_content leaves out."""
+        self.left_out_of = {kind: self._fields_left_out(kind) for kind in EVENT_TYPES}
+        """By event type: the fields that capture_content leaves out whole, but for attributes."""
+        self.content = Content.without(settings.capture_content)
+        self.redactor = redact.build(settings.redact, counters)
+        self.looks_within = self.redactor is not None or (self.content is not None and self.content.deep)
+        """Whether what is private may be in other places than fields that are left out whole, and attributes."""
         self.max_bytes: int = settings.max_message_bytes
         self.prices = Prices.load(settings.prices, counters)
         self.process = self._process_stream()
@@ -68,6 +72,9 @@ class Client:
         """Return this client, or the one that took its place after a reconfiguration or a fork."""
         current = state.current
         return current if self.closed and current is not None else self
+
+    def _fields_left_out(self, kind: str) -> tuple[str, ...]:
+        return tuple(self.left_out.intersection(wire_fields(EVENT_TYPES[kind])) - {"attributes"})
 
     def _process_stream(self) -> Stream:
         key = f"~{self.who.get('service', '')}/{self.who.get('host', '')}"
@@ -96,6 +103,8 @@ class Client:
         if left_out:
             for name in left_out:
                 fields.pop(name, None)
+        if self.looks_within or "attributes" in fields:
+            fields = self._made_private(fields)
         try:
             value = (stream.heads.get(kind) or stream.head(kind)) + encode_fields(fields)[1:]
         except Exception:  # also what a user's object raises while it is read
@@ -110,6 +119,13 @@ class Client:
             self.count_produced()
         else:
             self.counters.add("dropped", reason)
+
+    def _made_private(self, fields: dict[str, Any]) -> dict[str, Any]:
+        if isinstance(fields, Own):
+            return dict(fields)
+        if self.content is not None:
+            self.content.leave_out_within(fields)
+        return fields if self.redactor is None else self.redactor.fields(fields)
 
     def emit_last(self, stream: Stream, kind: str, start_ns: int, fields: dict[str, Any]) -> None:
         """Emit the event that ends a stream; it carries the stream's total."""

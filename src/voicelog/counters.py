@@ -28,6 +28,7 @@ COUNTERS: tuple[Counter, ...] = (
         "events that were not handed to the producer: queue_full, closed, no_session, encode, refused",
     ),
     Counter("invalid", "what", "values of the wrong type, or calls in the wrong place; left out"),
+    Counter("redact_failed", "redactor", "texts that a redactor failed on; a note was sent in their place"),
     Counter("cleaned", "", "events with values that are not JSON's, which were written as text"),
     Counter("unpriced", "provider/model", "stages with usage and no cost_usd: the price table lacks what it needs"),
     Counter("faults", "where", "errors inside voicelog itself; the program went on"),
@@ -52,8 +53,8 @@ class Counters:
         self.count_produced = self._produced.__next__
         """Adds one to `produced`: without a lock, since next() of a count is one step to every thread."""
 
-    def add(self, name: str, label: str = "") -> None:
-        """Add one."""
+    def add(self, name: str, label: str = "", number: int = 1) -> None:
+        """Add one, or `number`; to `produced` always one."""
         if name == "produced":
             self.count_produced()
             return
@@ -61,14 +62,14 @@ class Counters:
         with self._lock:
             if key not in self._counts and len(self._counts) >= MAX_LABELS:
                 key = (name, OTHERS if label else "")
-            self._counts[key] += 1
+            self._counts[key] += number
 
-    def get(self, name: str) -> int:
-        """Return the sum over a counter's labels."""
+    def get(self, name: str, without: str | None = None) -> int:
+        """Return the sum over a counter's labels, leaving out one of them."""
         if name == "produced":
             return int(repr(self._produced)[len("count(") : -1])
         with self._lock:
-            return sum(number for (n, _), number in self._counts.items() if n == name)
+            return sum(number for (n, label), number in self._counts.items() if n == name and label != without)
 
     def report(self, name: str, label: str, sentence: str) -> None:
         """Add one, and say `sentence` in a warning the first time that this name and label are reported."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sized
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from voicelog.content import Own
 from voicelog.loops import Loops
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Heartbeat:
         }  # fmt: skip
         state = "degraded" if any(lost.values()) or queued * 2 > limit else "ok"
         attributes = {name: value for name, value in found.items() if value is not None}
-        self._client.emit_loose("health", {"component": COMPONENT, "state": state, "attributes": attributes})
+        self._client.emit_loose("health", Own(component=COMPONENT, state=state, attributes=attributes))
 
     def _counts(self) -> dict[str, int]:
         return {name: self._client.counters.get(name) for name in COUNTED}

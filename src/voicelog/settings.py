@@ -25,9 +25,22 @@ NOT_SETTINGS = ("VOICELOG_TEST_", "VOICELOG_SESSION")
 _SECRET = re.compile(r"password|secret|token|\.key\.pem|oauthbearer\.config", re.IGNORECASE)
 """Names of librdkafka's whose values are not shown."""
 
-CONTENT_KINDS = ("transcript", "prompt", "response", "text")
+CONTENT_KINDS: dict[str, str] = {
+    "transcript": "what was heard",
+    "prompt": "what a language model was asked",
+    "response": "what it answered",
+    "text": "what was spoken",
+    "parameters": "an llm_request's parameters",
+    "attributes": "whatever else was given, to any event: also to turns, sessions, metrics, logs, errors and health",
+    "errors": "message and stack trace of an error, also of an attempt's; its type is sent all the same",
+    "logs": "a log record's message; level and logger are sent all the same",
+}
+"""What capture_content names, each with its meaning."""
+
+CONTENT_DEFAULT = frozenset(CONTENT_KINDS) - {"prompt"}
 REDACTORS = ("phone", "email", "card")
 """The redactors that voicelog.redact brings, by the names that the setting `redact` takes."""
+_REDACTOR = re.compile(rf"{'|'.join(REDACTORS)}|phone:[A-Z]{{2}}")
 
 
 @attrs.frozen
@@ -43,6 +56,10 @@ class Setting:
     secret: bool = False
     takes: Callable[[Any], Any] | None = None
     """Reads a value given in code that is no text; without it such a value is read as its text."""
+    unread: Any = None
+    """Stands for a value in the environment that can't be read, where the default would send what was to stay."""
+    check: Callable[[Any], None] | None = None
+    """Raises ValueError or ImportError for a value given in code that can't work here."""
 
     @property
     def env(self) -> str:
@@ -90,15 +107,14 @@ def _brokers(text: str) -> str:
 
 def _kinds(text: str) -> frozenset[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
-    if names == ["all"]:
-        return frozenset(CONTENT_KINDS)
-    if names == ["none"]:
+    off = {name[1:].strip() for name in names if name.startswith("-")}
+    on = {name for name in names if not name.startswith("-")}
+    if not (on - {"all", "none"}) | off <= CONTENT_KINDS.keys() or (len(on) > 1 and on & {"all", "none"}):
+        message = f"expected all, none, or some of {', '.join(CONTENT_KINDS)}; with a minus before it, all but that one"
+        raise ValueError(message)
+    if on == {"none"} or not names:
         return frozenset()
-    for name in names:
-        if name not in CONTENT_KINDS:
-            message = f"expected all, none, or some of {', '.join(CONTENT_KINDS)}"
-            raise ValueError(message)
-    return frozenset(names)
+    return frozenset(CONTENT_KINDS if on == {"all"} else on or CONTENT_DEFAULT) - off
 
 
 def _share(text: str) -> float:
@@ -112,7 +128,7 @@ def _share(text: str) -> float:
     return number
 
 
-def _redactors(text: str) -> tuple[str, ...]:
+def _redactors(text: str) -> tuple[Any, ...]:
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     return _redactors_given(() if names == ("none",) else names)
 
@@ -120,10 +136,22 @@ def _redactors(text: str) -> tuple[str, ...]:
 def _redactors_given(value: Any) -> tuple[Any, ...]:
     given = tuple(value) if isinstance(value, (list, tuple, set, frozenset)) else (value,)
     for one in given:
-        if one not in REDACTORS and not callable(one):
+        if not (_REDACTOR.fullmatch(one) if isinstance(one, str) else callable(one)):
             message = f"expected none, or some of {', '.join(REDACTORS)}; in code also functions from a text to a text"
             raise ValueError(message)
     return given
+
+
+def _redactors_at_hand(given: tuple[Any, ...]) -> None:
+    from voicelog.redact import named  # only where it is asked for: its library is an extra
+
+    for one in given:
+        if isinstance(one, str):
+            named(one)
+
+
+def withheld(_: str) -> None:
+    """Stand for redactors that can't be read: as it gives no text, none is sent."""
 
 
 def _prices_given(value: Any) -> Any:
@@ -145,12 +173,15 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("service", str, "", "", "name of the program that measures; default: the program's file name", "library"),
     Setting("host", str, "", "", "name of the machine; default: its host name", "library"),
     Setting(
-        "capture_content", _kinds, frozenset({"transcript", "response", "text"}), "",
-        "which texts are sent: all, none, or some of transcript, prompt, response, text", "library",
+        "capture_content", _kinds, CONTENT_DEFAULT, "",
+        f"which content is sent: all, none, or some of {', '.join(CONTENT_KINDS)}; -errors: the default without that "
+        "kind. Where the environment's value can't be read, no content is sent", "library", unread=frozenset(),
     ),
     Setting("redact", _redactors, (), "",
-            "takes what is private out of every text before it is encoded: none, or some of phone, email, card; in "
-            "code also functions from a text to a text", "library", takes=_redactors_given),
+            "takes what is private out of every text before it is encoded: none, or some of phone, phone:US (numbers "
+            "without +, as dialled there), email, card; in code also functions from a text to a text. Where the "
+            "environment's value can't be read, no text is sent", "library", takes=_redactors_given,
+            unread=(withheld,), check=_redactors_at_hand),
     Setting("sample_rate", _share, 1.0, "share",
             "share of the calls that is kept, whole or not at all; calls with an error or a slow turn are always kept",
             "library"),
@@ -269,10 +300,23 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> 
             values[name] = parse(name, text)
         except ConfigError as exc:
             problems.append(str(exc))
+            if name in BY_NAME and BY_NAME[name].unread is not None:
+                values[name] = BY_NAME[name].unread
     for name, value in given.items():
         if value is not None:
-            values[name] = parse(name, value)
+            values[name] = _checked(name, parse(name, value))
     return Settings(values), problems
+
+
+def _checked(name: str, value: Any) -> Any:
+    check = BY_NAME[name].check
+    try:
+        if check is not None:
+            check(value)
+    except (ValueError, ImportError) as exc:
+        message = f"{BY_NAME[name].env} is {value!r}: {exc}"
+        raise ConfigError(message) from exc
+    return value
 
 
 def defaults() -> dict[str, Any]:

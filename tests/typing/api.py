@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from typing import Any, assert_type
 
 import voicelog
+import voicelog.redact
 import voicelog.testing
 from voicelog.errors import ConfigError, DecodeError, EncodeError, VoicelogError
 from voicelog.events import Event
@@ -14,6 +15,8 @@ from voicelog.events import Event
 voicelog.configure()
 voicelog.configure(brokers="redpanda:9092", service="front-desk", kafka_config={"linger.ms": "5"}, enabled=True)
 voicelog.configure(prices={"version": "1", "prices": [{"provider": "p", "usd_per_request": 0.01}]})
+voicelog.configure(redact=["email", str.upper, voicelog.redact.phone("US")], capture_content="-errors", sample_rate=0.1)
+assert_type(voicelog.redact.card()("4111"), str)
 assert_type(voicelog.flush(), int)
 assert_type(voicelog.flush(1.5), int)
 assert_type(voicelog.shutdown(), int)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from voicelog.errors import ConfigError
 from voicelog.settings import (
     BY_NAME,
+    CONTENT_DEFAULT,
     CONTENT_KINDS,
     SETTINGS,
     Setting,
@@ -21,6 +23,7 @@ from voicelog.settings import (
     from_environment,
     load,
     parse,
+    withheld,
 )
 
 ROWS = pytest.mark.parametrize("row", SETTINGS, ids=lambda row: row.name)
@@ -134,6 +137,47 @@ def test_content_kinds_are_all_none_or_some() -> None:
     assert parse("capture_content", "all") == frozenset(CONTENT_KINDS)
     assert parse("capture_content", "none") == parse("capture_content", ()) == frozenset()
     assert parse("capture_content", " prompt , text") == parse("capture_content", ["prompt", "text"])
+
+
+def test_content_kinds_with_a_minus_are_taken_off_the_default_or_off_all() -> None:
+    assert parse("capture_content", "-errors, -logs") == CONTENT_DEFAULT - {"errors", "logs"}
+    assert parse("capture_content", "all,-errors") == frozenset(CONTENT_KINDS) - {"errors"}
+    assert parse("capture_content", ["text", "prompt", "-text"]) == {"prompt"}
+    assert parse("capture_content", "none,-text") == frozenset()
+
+
+@pytest.mark.parametrize("value", ["all,text", "none,text", "-all", "-voice", "text,-voice", "--text"])
+def test_content_kinds_that_contradict_or_are_not_known_are_refused(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"VOICELOG_CAPTURE_CONTENT is .*: expected all, none, or some of transcript"):
+        parse("capture_content", value)
+
+
+def test_redactors_are_names_and_in_code_functions_too() -> None:
+    assert parse("redact", " phone:US, email ") == ("phone:US", "email")
+    assert parse("redact", "none") == parse("redact", ()) == ()
+    assert load({"redact": str.upper}, {})[0].redact == (str.upper,)
+    assert load({"redact": ["card", str.upper]}, {})[0].redact == ("card", str.upper)
+
+
+@pytest.mark.parametrize("value", ["phone:us", "phone:", "email:US", ["card", None], [1], "card;email", [""]])
+def test_what_is_no_redactor_is_refused(value: Any) -> None:
+    with pytest.raises(ConfigError, match=r"VOICELOG_REDACT is .*: expected none, or some of phone, email, card"):
+        parse("redact", value)
+
+
+def test_a_redactor_given_in_code_that_can_not_work_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"VOICELOG_REDACT is \('phone:XX',\): phone\('XX'\): expected a region"):
+        load({"redact": "phone:XX"}, {})
+    monkeypatch.setitem(sys.modules, "phonenumbers", None)
+    with pytest.raises(ConfigError, match=r"pip install 'voicelog\[redact\]'"):
+        load({"redact": ["phone"]}, {})
+    assert load({}, {"VOICELOG_REDACT": "phone"})[1] == [], "the sink may share the environment, without the library"
+
+
+def test_privacy_that_can_not_be_read_in_the_environment_is_taken_as_the_strictest() -> None:
+    settings, problems = load({}, {"VOICELOG_CAPTURE_CONTENT": "transcipt", "VOICELOG_REDACT": "phone,emial"})
+    assert ["can't be read, no" in problem for problem in problems] == [True, True]
+    assert (settings.capture_content, settings.redact) == (frozenset(), (withheld,))
 
 
 def test_librdkafkas_settings_given_as_a_dict_are_passed_as_they_are() -> None:
