@@ -18,6 +18,7 @@ from voicelog.events import EVENT_TYPES, SCHEMA_VERSION, TOPIC_OF, wire_fields
 from voicelog.ids import Ids, RandomIds
 from voicelog.prices import Prices
 from voicelog.producer import Producer
+from voicelog.sampling import Sampler
 from voicelog.settings import CONTENT_KINDS, Settings
 from voicelog.stream import Stream
 from voicelog.watch import Watcher
@@ -60,6 +61,7 @@ class Client:
         self.redactor = redact.build(settings.redact, counters)
         self.looks_within = self.redactor is not None or (self.content is not None and self.content.deep)
         """Whether what is private may be in other places than fields that are left out whole, and attributes."""
+        self.sampler = self._sampler() if settings.sample_rate < 1 else None
         self.max_bytes: int = settings.max_message_bytes
         self.prices = Prices.load(settings.prices, counters)
         self.process = self._process_stream()
@@ -75,6 +77,10 @@ class Client:
 
     def _fields_left_out(self, kind: str) -> tuple[str, ...]:
         return tuple(self.left_out.intersection(wire_fields(EVENT_TYPES[kind])) - {"attributes"})
+
+    def _sampler(self) -> Sampler:
+        given = self.settings
+        return Sampler(given.sample_rate, given.sample_hold_max_bytes, given.slow_turn_ms, self.counters, self.deliver)
 
     def _process_stream(self) -> Stream:
         key = f"~{self.who.get('service', '')}/{self.who.get('host', '')}"
@@ -113,8 +119,11 @@ class Client:
             if whole is None:
                 return
             value = whole
-        hand_over = self.producer.produce if stream.hold is None else stream.hold.add
-        reason = hand_over(TOPIC_OF[kind], stream.key, value, headers)
+        if stream.hold is not None:
+            stream.hold.see(fields)
+            stream.hold.add(TOPIC_OF[kind], stream.key, value, headers)
+            return
+        reason = self.producer.produce(TOPIC_OF[kind], stream.key, value, headers)
         if reason is None:
             self.count_produced()
         else:
@@ -127,11 +136,21 @@ class Client:
             self.content.leave_out_within(fields)
         return fields if self.redactor is None else self.redactor.fields(fields)
 
+    def deliver(self, topic: str, key: bytes, value: bytes, headers: Headers | None) -> None:
+        """Produce a message that was held, through the client that is live by then."""
+        client = self.live()
+        reason = "closed" if client.closed else client.producer.produce(topic, key, value, headers)
+        if reason is None:
+            client.count_produced()
+        else:
+            client.counters.add("dropped", reason)
+
     def emit_last(self, stream: Stream, kind: str, start_ns: int, fields: dict[str, Any]) -> None:
         """Emit the event that ends a stream; it carries the stream's total."""
         headers = tracing.stamp(fields)
         seq = stream.next_seq()
-        self.emit(stream, kind, start_ns, {**fields, "events_total": seq}, headers, seq)
+        weight = stream.hold.end(fields) if stream.hold is not None else {}
+        self.emit(stream, kind, start_ns, {**fields, **weight, "events_total": seq}, headers, seq)
 
     def _encode_cleaned(self, stream: Stream, kind: str, fields: dict[str, Any]) -> bytes | None:
         """Return the JSON of an event with values that are not JSON's."""

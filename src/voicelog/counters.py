@@ -25,7 +25,7 @@ COUNTERS: tuple[Counter, ...] = (
     Counter(
         "dropped",
         "reason",
-        "events that were not handed to the producer: queue_full, closed, no_session, encode, refused",
+        "events that were not handed to the producer: queue_full, closed, no_session, encode, refused, sampled",
     ),
     Counter("invalid", "what", "values of the wrong type, or calls in the wrong place; left out"),
     Counter("redact_failed", "redactor", "texts that a redactor failed on; a note was sent in their place"),

@@ -46,10 +46,11 @@ def inject(headers: MutableMapping[str, str], *, environ: bool | None = None) ->
 
 
 def _found(session: Session) -> dict[str, str]:
-    turn = session.current_turn
+    turn, hold = session.current_turn, session.stream.hold if session.stream is not None else None
     parts = {
         "id": session.id, "user": session.user, "variant": session.variant,
         "turn": turn.id if turn is not None else session.inherited_turn_id,
+        "kept": hold.reason if hold is not None else None,
     }  # fmt: skip
     texts = {name: text(value) for name, value in parts.items() if value is not None}
     attributes = fit((dict,), session.attributes)  # what is no dict is not the session's, and may not even have a truth
@@ -90,6 +91,7 @@ def extract(headers: Headers | None = None) -> Session:
     session.inherited_turn_id = parts.get("turn")
     session.inherited_span = tracing.remote(given.get(tracing.TRACEPARENT))
     session.is_continued = "id" in parts
+    session.inherited_reason = parts.get("kept")
     return session
 
 

@@ -22,7 +22,7 @@ FIGURES: dict[str, str] = {
     "queue_max_messages": "most that may wait",
     "produced": "events handed to the producer, since configure()",
     "delivered": "of those, acknowledged by the broker",
-    "dropped": "events that were not handed to the producer, since configure()",
+    "dropped": "events that were not handed to the producer, since configure(), but for sampling",
     "failed": "events that the broker did not acknowledge, since configure()",
     "invalid": "wrong values and calls that were left out, since configure()",
     "faults": "errors inside voicelog itself, since configure()",
@@ -109,7 +109,7 @@ class Heartbeat:
         self._client.emit_loose("health", Own(component=COMPONENT, state=state, attributes=attributes))
 
     def _counts(self) -> dict[str, int]:
-        return {name: self._client.counters.get(name) for name in COUNTED}
+        return {name: self._client.counters.get(name, without="sampled") for name in COUNTED}
 
     def _process(self) -> dict[str, Any]:
         now_ns, seen = self._client.now_ns(), self._read()

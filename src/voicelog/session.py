@@ -52,6 +52,8 @@ class Session:
         """Opens the call's OpenTelemetry spans; None while no tracer provider is set."""
         self.is_continued = False
         """Whether another process began the call, and handed it over."""
+        self.inherited_reason: str | None = None
+        """Why a sampled call was kept already in the process that it comes from."""
         self._client: Client | None = None
         self._open_turns: list[Turn] = []
         self._turns = count(1)
@@ -85,7 +87,7 @@ class Session:
         self.id = _checked_id(client, self.id)
         who = {"user_id": _text(self.user), "variant": _text(self.variant)}
         base = {"session_id": self.id, **client.who, **{name: value for name, value in who.items() if value}}
-        self.stream = Stream(client.ids.stream(), self.id, base, Anchor(client.clock))
+        self.stream = self._sampled(client, Stream(client.ids.stream(), self.id, base, Anchor(client.clock)))
         self._client = client
         self._turns, self._disconnect_reason = count(1), None
         self._start_ns = self.stream.anchor.mono_ns
@@ -106,10 +108,17 @@ class Session:
         if self.spans is None and self.stream is not None:
             self.spans = spans_of(client, self.stream, self.inherited_span)
 
+    def _sampled(self, client: Client, stream: Stream, kept: str | None = None) -> Stream:
+        """Give a new stream its hold where calls are sampled; `kept` is why another stream of the call is kept."""
+        if client.sampler is not None:
+            stream.hold = client.sampler.hold(self.id or "", kept or self.inherited_reason)
+        return stream
+
     def renew_stream(self, client: Client) -> None:
         """Go on in a forked process, with a client and a stream of its own: the other one's counts are the parent's."""
         if self.stream is not None and self._client is not None:
-            self.stream = self.stream.successor(client.ids.stream())
+            kept = self.stream.hold.reason if self.stream.hold is not None else None
+            self.stream = self._sampled(client, self.stream.successor(client.ids.stream()), kept)
             self._client = client
             self._renewed = True
             self.spans = None

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from copy import copy
 from itertools import count
-from typing import Any, Protocol
+from typing import Any
 
 from voicelog.clock import Anchor
 from voicelog.events import SCHEMA_VERSION
-from voicelog.wire import Headers, encode_value
+from voicelog.sampling import Hold
+from voicelog.wire import encode_value
 
 FIRST_SPAN = 10_000_000
 """Stages are numbered from here: eight decimal digits are hex digits too, and quicker written than hex."""
-
-
-class Hold(Protocol):
-    """Keeps a call's messages until it is known whether the call is kept; voicelog.sampling has it."""
-
-    def add(self, topic: str, key: bytes, value: bytes, headers: Headers | None) -> str | None:
-        """Take a message; return None, or the reason why it was dropped."""
 
 
 class Stream:
@@ -34,6 +28,7 @@ class Stream:
         self.base = {**base, "stream_id": stream_id}
         self.anchor = anchor
         self.hold: Hold | None = None
+        """Where the messages go until it is known whether the call is kept; None without sampling."""
         self.heads: dict[str, bytes] = {}
         """By event type: the JSON of what the stream's events share, written once."""
         self._seq = count(1)

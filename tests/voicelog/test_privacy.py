@@ -256,7 +256,7 @@ def test_without_choices_of_ones_own_nothing_is_looked_for() -> None:
     with capture(capture_content="all"):
         client = state.current
         assert client is not None
-        assert (client.content, client.redactor) == (None, None)
+        assert (client.content, client.redactor, client.sampler) == (None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -280,14 +280,17 @@ def test_what_can_not_be_read_in_the_environment_is_taken_as_the_strictest(
         assert captured.of("stt_result")[0].transcript == sent
 
 
-def test_the_librarys_own_heartbeat_is_no_content() -> None:
-    with capture(capture_content="none", redact=["phone:US", lambda _: None]) as captured:
+def test_the_librarys_own_heartbeat_is_no_content_and_a_sampled_call_no_loss() -> None:
+    with capture(capture_content="none", redact=["phone:US", lambda _: None], sample_rate=0) as captured:
         client = state.current
         assert client is not None
         heartbeat = Heartbeat(client, 10_000, [], None, lambda: Figures(4155552671, 3, 0, 4155552671))
+        with voicelog.session("s"):
+            pass
         heartbeat.beat()
         (beat,) = captured.of("health")
         assert (beat.state, beat.attributes["pid"], beat.attributes["dropped"]) == ("ok", 4155552671, 0)
+        assert captured.counters.get("dropped") == 2
 
 
 IMPORTS = """
