@@ -393,7 +393,8 @@ def test_a_child_that_could_wait_for_ever_is_off_and_says_what_to_do() -> None:
         with voicelog.session("call"):
             pid = os.fork()
             with voicelog.stage("llm"):
-                print("child" if pid == 0 else "parent", voicelog.stats()["enabled"], flush=True)
+                who = "child" if pid == 0 else "parent"
+                os.write(1, f"{who} {voicelog.stats()['enabled']}\n".encode())  # one write: both print at once
         if pid == 0:
             sys.exit(0)
         assert os.waitpid(pid, 0)[1] == 0
