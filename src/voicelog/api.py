@@ -158,10 +158,7 @@ def _stop(client: Client, timeout_s: float) -> int:
         client.background.close()
     left = client.producer.close(timeout_s)
     if left:
-        logger.warning(
-            "voicelog: %d events were not acknowledged by %s within %.1f s and are lost; is the broker reachable?",
-            left, client.settings.brokers, timeout_s,
-        )  # fmt: skip
+        logger.warning("voicelog: %s", client.producer.loss(left, timeout_s))
     return left
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from opentelemetry.trace import TracerProvider
 
-from voicelog import redact, tracing
+from voicelog import cut, redact, tracing
 from voicelog.background import Background
 from voicelog.clean import clean, shown, text
 from voicelog.clock import Anchor, Clock, SystemClock
@@ -16,6 +16,7 @@ from voicelog.counters import Counters
 from voicelog.errors import ConfigError
 from voicelog.events import EVENT_TYPES, SCHEMA_VERSION, TOPIC_OF, wire_fields
 from voicelog.ids import Ids, RandomIds
+from voicelog.kafka import MESSAGE_MAX_BYTES
 from voicelog.prices import Prices
 from voicelog.producer import Producer
 from voicelog.sampling import Sampler
@@ -62,8 +63,8 @@ class Client:
         self.looks_within = self.redactor is not None or (self.content is not None and self.content.deep)
         """Whether what is private may be in other places than fields that are left out whole, and attributes."""
         self.sampler = self._sampler() if settings.sample_rate < 1 else None
-        self.max_bytes: int = settings.max_message_bytes
         self.prices = Prices.load(settings.prices, counters)
+        self.max_bytes: int = cut.limit_bytes(settings.max_message_bytes, MESSAGE_MAX_BYTES)
         self.process = self._process_stream()
         self.watcher: Watcher | None = None
         self.background: Background | None = None
@@ -119,6 +120,8 @@ class Client:
             if whole is None:
                 return
             value = whole
+        if len(value) > self.max_bytes:
+            value = self._cut(value)
         if stream.hold is not None:
             stream.hold.see(fields)
             stream.hold.add(TOPIC_OF[kind], stream.key, value, headers)
@@ -160,6 +163,14 @@ class Client:
         except Exception as exc:
             self.counters.report("dropped", "encode", f"an event can't be written as JSON: {shown(exc)}")
             return None
+
+    def _cut(self, value: bytes) -> bytes:
+        """Return the value cut to what the sink takes; whole where nothing of it can go, for the dead letters."""
+        shorter = cut.shorten(value, self.max_bytes)
+        if shorter is None:
+            return value
+        self.counters.add("cut")
+        return shorter
 
     def emit_loose(self, kind: str, fields: dict[str, Any]) -> None:
         """Emit an event that may be outside of any session: on the process's own stream."""

@@ -31,6 +31,7 @@ COUNTERS: tuple[Counter, ...] = (
     Counter("redact_failed", "redactor", "texts that a redactor failed on; a note was sent in their place"),
     Counter("cleaned", "", "events with values that are not JSON's, which were written as text"),
     Counter("unpriced", "provider/model", "stages with usage and no cost_usd: the price table lacks what it needs"),
+    Counter("cut", "", "events whose texts were cut to what the sink and the broker take"),
     Counter("faults", "where", "errors inside voicelog itself; the program went on"),
 )
 """Everything `voicelog.stats()` counts, beside `delivered` and `queued`."""

@@ -1,32 +1,23 @@
-"""The producer: hands messages to librdkafka and never blocks the caller. The only importer of the Kafka client."""
+"""The producer: hands messages to librdkafka and never blocks the caller."""
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from confluent_kafka import KafkaError
-from confluent_kafka import Producer as _Producer
-
+from voicelog import kafka
 from voicelog.counters import Counters
+from voicelog.events import TOPICS
+from voicelog.kafka import BrokerError, Handle, Trouble
+from voicelog.oversize import Oversize
 from voicelog.settings import Settings
 from voicelog.wire import Headers
 
-POLL_INTERVAL_S = 0.1
-YOUNG_S = 5.0
-"""For so long librdkafka's threads may still hold OpenSSL's locks, as each seeds its random numbers once."""
-MESSAGE_MAX_BYTES = 8 * 1024 * 1024
-"""What the topics take; `voicelog-sink init` sets it there."""
-
-_librdkafka_log = logging.getLogger("voicelog.librdkafka")
-_librdkafka_log.setLevel(logging.CRITICAL + 1)
-
 
 class Producer(Protocol):
-    """Where messages go; `voicelog.testing` has the other one."""
+    """Where messages go; `voicelog.testing` has another one, `voicelog.spool` the one with a file."""
 
     def produce(self, topic: str, key: bytes, value: bytes, headers: Headers | None) -> str | None:
         """Take a message; return None, or the reason why it was dropped. Never blocks, never raises."""
@@ -40,35 +31,8 @@ class Producer(Protocol):
     def close(self, timeout_s: float) -> int:
         """Flush and stop; return how many messages were still waiting. Later messages are dropped as `closed`."""
 
-
-class _Handle:
-    """librdkafka's producer, and the daemon thread that takes its reports."""
-
-    def __init__(self, config: dict[str, Any], counters: Counters) -> None:
-        self.kafka = _Producer(config, logger=_librdkafka_log)
-        self._counters = counters
-        self._born_s = time.monotonic()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._poll, name="voicelog-poll", daemon=True)
-        self._thread.start()
-
-    def age_s(self) -> float:
-        """Return for how many seconds librdkafka has run."""
-        return time.monotonic() - self._born_s
-
-    def stop(self) -> bool:
-        """End the thread, and return whether it has ended; who is last to let go of the handle ends librdkafka."""
-        self._stopping.set()
-        self._thread.join(POLL_INTERVAL_S * 5)
-        return not self._thread.is_alive()
-
-    def _poll(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self.kafka.poll(POLL_INTERVAL_S)
-            except Exception as exc:  # without this thread's reports the queue would fill and stay full
-                self._counters.add("faults", "poll")
-                self._counters.warn_once("faults", "poll", f"internal error in poll, your program goes on: {exc!r}")
+    def loss(self, left: int, timeout_s: float) -> str:
+        """Return the sentence that says what became of the messages which were left at the close."""
 
 
 class KafkaProducer:
@@ -81,61 +45,89 @@ class KafkaProducer:
     def __init__(self, settings: Settings, counters: Counters) -> None:
         self._settings = settings
         self._counters = counters
-        self._config = _config(settings, self._on_error, self._on_report)
-        self._prefix = settings.topic_prefix
-        self._handle: _Handle | None = None
+        waiting = f"in memory (up to {settings.queue_max_messages}) and are counted when dropped"
+        self._config = kafka.config(settings, self._on_report, Trouble(settings, counters, waiting))
+        self._oversize = Oversize(self._config, counters, self._settle)
+        self._topics = {topic: settings.topic_prefix + topic for topic in TOPICS}
+        self._handle: Handle | None = None
         self._produce: Callable[..., None] = self._begin_and_produce
-        self._held: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        self._held: list[tuple[Any, ...]] = []
         self._lock = threading.RLock()
         self._closing = False
-        _Producer(self._config, logger=_librdkafka_log)  # raises for a setting that librdkafka refuses
+        kafka.check(self._config)
 
     def produce(self, topic: str, key: bytes, value: bytes, headers: Headers | None) -> str | None:
         """Take a message; return None, or the reason why it was dropped."""
-        if self._closing:
-            return "closed"
         try:
-            self._produce(self._prefix + topic, value, key, headers=headers)
-        except BufferError:
-            self._warn_full()
-            return "queue_full"
-        except Exception as exc:  # a message larger than the queue, a closed handle: librdkafka refuses at once
-            self._counters.warn_once("dropped", "refused", f"librdkafka refused an event: {exc}")
-            return "refused"
+            self._produce(self._topics[topic], value, key, -1, None, None, 0, headers)
+        except Exception as exc:
+            return self._reason(exc)
         return None
 
-    def _begin_and_produce(self, *parts: Any, **more: Any) -> None:
+    def _reason(self, exc: Exception) -> str:
+        if self._closing:
+            return "closed"
+        if isinstance(exc, BufferError):
+            self._warn_full()
+            return "queue_full"
+        # a message larger than the queue, a topic that is not there, a closed handle: librdkafka refuses at once
+        self._counters.warn_once("dropped", "refused", f"librdkafka refused an event: {exc}")
+        return "refused"
+
+    def _begin_and_produce(self, *message: Any) -> None:
         with self._lock:
             if self._closing:
-                message = "it is closed"
-                raise RuntimeError(message)
+                self._refuse()
             if self._handle is None:
-                self._handle = _Handle(self._config, self._counters)
-            self._produce = self._handle.kafka.produce
-        self._produce(*parts, **more)
+                self._handle = Handle(self._config, self._counters)
+            self._produce = self._route if self._oversize.limits else self._handle.produce
+        self._produce(*message)
+
+    def _route(self, topic: str, value: bytes, key: bytes, *more: Any) -> None:
+        """Produce where a topic's broker has refused a message for its size."""
+        handle = self._handle
+        if topic in self._oversize.limits:
+            self._oversize.send(topic, value, key, more[-1])
+        elif handle is not None:
+            handle.produce(topic, value, key, *more)
+        else:
+            self._begin_and_produce(topic, value, key, *more)
+
+    def _refuse(self, *_message: Any) -> None:
+        message = "it is closed"
+        raise RuntimeError(message)
 
     def queued(self) -> int:
         """Return how many messages wait for the broker's acknowledgement, and notices of librdkafka's to be taken."""
         handle = self._handle
-        return len(self._held) + (len(handle.kafka) if handle is not None else 0)
+        return len(self._held) + (len(handle.kafka) if handle is not None else 0) + self._oversize.queued()
 
     def flush(self, timeout_s: float) -> int:
         """Wait up to `timeout_s` for acknowledgements; return how many messages still wait."""
         handle = self._handle
-        return int(handle.kafka.flush(max(0.0, timeout_s))) if handle is not None else 0
+        end_s = time.monotonic() + timeout_s
+        left = handle.flush(timeout_s) if handle is not None else 0
+        return left + self._oversize.flush(end_s - time.monotonic())  # what was too large has got there by now
 
     def close(self, timeout_s: float) -> int:
         """Flush and stop; return how many messages were still waiting. They are given up, and counted as failed."""
-        self._closing = True
+        with self._lock:
+            self._closing = True
+            self._produce = self._refuse
         left = self.flush(timeout_s)
         with self._lock:
-            handle, self._handle, self._produce = self._handle, None, self._begin_and_produce
+            handle, self._handle = self._handle, None
         if handle is not None:
-            if left:
-                handle.kafka.purge()
-                handle.kafka.flush(0)
-            handle.stop()
+            handle.give_up()
+        self._oversize.end()
         return left
+
+    def loss(self, left: int, timeout_s: float) -> str:
+        """Return the sentence that says what became of the messages which were left at the close."""
+        return (
+            f"{left} events were not acknowledged by {self._settings.brokers} within {timeout_s:.1f} s and are lost; "
+            "is the broker reachable?"
+        )
 
     def rest(self, timeout_s: float) -> bool:
         """Make librdkafka safe to fork from; return whether it is.
@@ -145,14 +137,16 @@ class KafkaProducer:
         until `wake`.
         """
         handle = self._handle
-        if handle is None or handle.age_s() > YOUNG_S:
+        young = handle is not None and handle.is_young()
+        if not young and not self._oversize.is_young():
             return True
         with self._lock:
             self._produce = self._hold
-        if handle.kafka.flush(timeout_s):
+        if self.flush(timeout_s):
             return False
-        self._handle = None
-        return handle.stop()
+        if young:
+            self._handle = None
+        return self._oversize.end() and (handle is None or not young or handle.stop())
 
     def wake(self) -> None:
         """Go on after a fork, in the parent, with what was held."""
@@ -161,37 +155,41 @@ class KafkaProducer:
                 return
             self._produce = self._begin_and_produce
             held, self._held = self._held, []
-        for parts, more in held:
+        for message in held:
             try:
-                self._produce(*parts, **more)
+                self._produce(*message)
             except Exception:
                 self._counters.add("failed", "_FORK")
 
-    def _hold(self, *message: Any, **more: Any) -> None:
+    def _hold(self, *message: Any) -> None:
         if len(self._held) >= self._settings.queue_max_messages:
             raise BufferError
-        self._held.append((message, more))
+        self._held.append(message)
 
-    def _on_report(self, error: KafkaError | None, _message: Any) -> None:
+    def _on_report(self, error: BrokerError | None, message: Any) -> None:
+        if kafka.is_too_large(error):
+            self._oversize.take(message)
+            self._detour()
+        else:
+            self._settle(error, message)
+
+    def _settle(self, error: BrokerError | None, _message: Any) -> None:
         if error is None:
             return
-        if error.code() in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):  # shutdown() says how many
+        if kafka.is_purged(error):  # shutdown() says how many
             self._counters.add("failed", error.name())
-        else:
-            self._counters.report(
-                "failed",
-                error.name(),
-                f"an event was not delivered: {error.str()}; brokers {self._settings.brokers}, "
-                f"delivery_timeout_ms {self._settings.delivery_timeout_ms}",
-            )
-
-    def _on_error(self, error: KafkaError) -> None:
-        self._counters.warn_once(
-            "broker",
-            "",
-            f"broker trouble at {self._settings.brokers}: {error.str()}. Your program goes on; events wait in memory "
-            f"(up to {self._settings.queue_max_messages}) and are counted when dropped. Check VOICELOG_BROKERS.",
+            return
+        self._counters.report(
+            "failed",
+            error.name(),
+            f"an event was not delivered: {error.str()}; brokers {self._settings.brokers}, "
+            f"delivery_timeout_ms {self._settings.delivery_timeout_ms}",
         )
+
+    def _detour(self) -> None:
+        with self._lock:
+            if not self._closing and self._produce != self._hold:
+                self._produce = self._route
 
     def _warn_full(self) -> None:
         self._counters.warn_once(
@@ -200,22 +198,3 @@ class KafkaProducer:
             f"the queue is full ({self._settings.queue_max_messages} events, {self._settings.queue_max_bytes} bytes): "
             f"new events are dropped and counted. Is the broker at {self._settings.brokers} reachable and fast enough?",
         )
-
-
-def _config(settings: Settings, on_error: Any, on_report: Any) -> dict[str, Any]:
-    return {
-        "acks": "all",
-        "enable.idempotence": True,
-        "linger.ms": settings.linger_ms,
-        "compression.type": "lz4",
-        "queue.buffering.max.messages": settings.queue_max_messages,
-        "queue.buffering.max.kbytes": max(1, settings.queue_max_bytes // 1024),
-        "message.timeout.ms": settings.delivery_timeout_ms,
-        "message.max.bytes": MESSAGE_MAX_BYTES,
-        "delivery.report.only.error": True,  # counting what was delivered must not cost a callback an event
-        "log.connection.close": False,
-        "client.id": f"voicelog-{settings.service}",
-        **settings.kafka(),
-        "error_cb": on_error,
-        "on_delivery": on_report,
-    }
