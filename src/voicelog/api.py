@@ -16,6 +16,7 @@ from voicelog.prices import with_prices
 from voicelog.producer import KafkaProducer
 from voicelog.session import open_sessions
 from voicelog.settings import Settings, load
+from voicelog.spool import SpoolProducer
 
 FORK_WAIT_S = 1.0
 """How long a fork waits for events of the first seconds to get away."""
@@ -48,7 +49,8 @@ def configure(**settings: Any) -> None:
 def _start(settings: Settings) -> Client | None:
     counters = Counters()
     try:
-        client = Client(settings, KafkaProducer(settings, counters), counters)
+        producer = SpoolProducer if settings.spool_dir else KafkaProducer
+        client = Client(settings, producer(settings, counters), counters)
     except Exception as exc:  # librdkafka refuses a setting: the program must run on without voicelog
         logger.warning("voicelog: off, librdkafka refuses the settings: %s. Check brokers, TLS and kafka_config.", exc)
         return None
@@ -92,13 +94,13 @@ def _at_exit() -> None:
 def _before_fork() -> None:
     client = state.current
     _fork.safe = True
-    if client is not None and isinstance(client.producer, KafkaProducer) and not client.closed:
+    if client is not None and isinstance(client.producer, (KafkaProducer, SpoolProducer)) and not client.closed:
         _fork.safe = client.producer.rest(FORK_WAIT_S)
 
 
 def _after_fork_in_parent() -> None:
     client = state.current
-    if client is not None and isinstance(client.producer, KafkaProducer):
+    if client is not None and isinstance(client.producer, (KafkaProducer, SpoolProducer)):
         client.producer.wake()
 
 
@@ -112,6 +114,8 @@ def _after_fork() -> None:
     _fork.inherited.append(client)
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(client.producer))  # never ended here: its threads are the parent's
     client.closed = True
+    if isinstance(client.producer, SpoolProducer):
+        client.producer.let_go()
     state.current = _start(client.settings) if _fork.safe else None
     if state.current is None:
         logger.warning(

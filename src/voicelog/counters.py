@@ -25,13 +25,23 @@ COUNTERS: tuple[Counter, ...] = (
     Counter(
         "dropped",
         "reason",
-        "events that were not handed to the producer: queue_full, closed, no_session, encode, refused, sampled",
+        "events that were not handed to the producer: queue_full, spool_full, closed, no_session, encode, refused, "
+        "sampled",
     ),
     Counter("invalid", "what", "values of the wrong type, or calls in the wrong place; left out"),
     Counter("redact_failed", "redactor", "texts that a redactor failed on; a note was sent in their place"),
     Counter("cleaned", "", "events with values that are not JSON's, which were written as text"),
     Counter("unpriced", "provider/model", "stages with usage and no cost_usd: the price table lacks what it needs"),
     Counter("cut", "", "events whose texts were cut to what the sink and the broker take"),
+    Counter("spooled", "", "events written to files in spool_dir; each is queued until the broker has acknowledged it"),
+    Counter("replayed", "", "events of an earlier process, delivered from its files; not in produced"),
+    Counter(
+        "spool_errors",
+        "error",
+        "times that the spool's disk refused, events wait in memory then; or that the broker "
+        "refused an earlier process's event for good",
+    ),
+    Counter("spool_corrupt", "", "damaged parts of the spool's files, skipped up to the next sound event"),
     Counter("faults", "where", "errors inside voicelog itself; the program went on"),
 )
 """Everything `voicelog.stats()` counts, beside `delivered` and `queued`."""

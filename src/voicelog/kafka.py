@@ -92,6 +92,12 @@ def is_final(error: KafkaError) -> bool:
     return error.code() in (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD)
 
 
+def error_of(exc: Exception) -> BrokerError:
+    """Return librdkafka's error in an exception, or one that says failed."""
+    error = exc.args[0] if exc.args else None
+    return error if isinstance(error, KafkaError) else KafkaError(KafkaError._FAIL)
+
+
 def config(settings: Settings, on_report: Report, on_error: Callable[[KafkaError], None]) -> dict[str, Any]:
     """Return librdkafka's settings: acks=all and idempotent, its memory bounded, what the user gave on top."""
     return {
