@@ -92,6 +92,11 @@ def is_final(error: KafkaError) -> bool:
     return error.code() in (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD)
 
 
+def queue_full() -> BrokerError:
+    """Return the error of a message for which the queue has no room."""
+    return KafkaError(KafkaError._QUEUE_FULL)
+
+
 def error_of(exc: Exception) -> BrokerError:
     """Return librdkafka's error in an exception, or one that says failed."""
     error = exc.args[0] if exc.args else None

@@ -11,7 +11,7 @@ import threading
 from functools import partial
 from typing import Any
 
-from voicelog import cut, wire
+from voicelog import cut, kafka, wire
 from voicelog.counters import Counters
 from voicelog.errors import DecodeError
 from voicelog.kafka import MESSAGE_MAX_BYTES, BrokerError, Handle, Report, is_too_large
@@ -43,7 +43,7 @@ class Oversize:
         try:
             self.send(topic, value, message.key(), _headers(value), done)
         except BufferError:
-            (done or self._done)(message.error(), message)
+            (done or self._done)(kafka.queue_full(), message)
 
     def send(self, topic: str, value: bytes, key: bytes, headers: Headers | None, done: Report | None = None) -> None:
         """Send a message alone, cut to what the topic is known to take; raises BufferError when the queue is full."""
@@ -79,7 +79,7 @@ class Oversize:
         try:
             self._produce(message.topic(), shorter, message.key(), headers, done, True)
         except BufferError:
-            return False
+            (done or self._done)(kafka.queue_full(), message)
         return True
 
     def _learn(self, topic: str, limit: int) -> None:

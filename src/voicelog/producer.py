@@ -114,7 +114,10 @@ class KafkaProducer:
         with self._lock:
             self._closing = True
             self._produce = self._refuse
-        left = self.flush(timeout_s)
+            held, self._held = self._held, []
+        for _ in held:  # another thread forks at this moment
+            self._counters.add("failed", "_FORK")
+        left = len(held) + self.flush(timeout_s)
         with self._lock:
             handle, self._handle = self._handle, None
         if handle is not None:

@@ -309,6 +309,10 @@ def test_a_full_spool_drops_the_newest_counts_it_and_says_it_once(
     (warning,) = [r.getMessage() for r in caplog.records if "spool is full" in r.getMessage()]
     assert f"the spool is full ({limit} bytes in {tmp_path / 'spool'}" in warning
     assert producer.close(0) == kept
+    next_one, _ = make(brokers=NOBODY, spool_max_bytes=limit)
+    produce(next_one, range(1))
+    wait_until(lambda: next_one._disk.used_bytes > kept * 1000)  # what others have left counts too
+    assert next_one.produce("voice-events", b"k", b"x" * 60_000, None) == "spool_full"
 
 
 def test_a_stalled_disk_only_fills_the_memory_and_the_caller_never_waits(
@@ -478,7 +482,7 @@ def test_files_of_a_waiting_spool_are_not_held_open(make: Make, tmp_path: Path) 
     for _ in range(400):
         producer.produce("voice-events", b"k", b"x" * 1000, None)
     wait_until(lambda: counters.get("spooled") == 400)
-    assert len(files(tmp_path)) > 5
+    assert len(files(tmp_path)) >= 3
     spool = [fd for fd in os.listdir("/proc/self/fd") if ".spool" in os.path.realpath(f"/proc/self/fd/{fd}")]
     assert (len(spool), len(os.listdir("/proc/self/fd")) < before + 30) == (1, True)
 
