@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
-from tests.voicelog.kafka import NOBODY, consume, events_of
+from tests.voicelog.kafka import NOBODY, consume, events_of, run_program
 
 import voicelog
 from voicelog.counters import Counters
@@ -113,46 +112,97 @@ def test_closing_gives_up_in_time_and_counts_what_was_left(make: Make) -> None:
     assert producer.produce("voice-events", b"k", b"v", None) == "closed"
 
 
-def threads() -> set[str]:
-    """Return the ids of this process's threads that are librdkafka's or take its reports."""
-    found = {str(thread.native_id) for thread in threading.enumerate() if thread.name == "voicelog-poll"}
-    for task in Path("/proc/self/task").iterdir():
-        with suppress(FileNotFoundError):  # it has just ended
-            if (task / "comm").read_text().startswith("rdk:"):
-                found.add(task.name)
-    return found
+ALONE = """
+    import sys, threading, time
+    from contextlib import suppress
+    from pathlib import Path
+    from voicelog.counters import Counters
+    from voicelog.producer import KafkaProducer
+    from voicelog.settings import load
+
+    def threads():
+        names = [thread.name for thread in threading.enumerate() if thread.name == "voicelog-poll"]
+        for task in Path("/proc/self/task").iterdir():
+            with suppress(OSError):  # it has just ended
+                name = (task / "comm").read_text()
+                names += [name] if name.startswith("rdk:") else []
+        return len(names)
+
+    def until(condition):
+        deadline = time.monotonic() + 30
+        while not condition():
+            assert time.monotonic() < deadline, "waited in vain"
+            time.sleep(0.01)
+
+    counters = Counters()
+    producer = KafkaProducer(load(dict(linger_ms=0, brokers=sys.argv[1], queue_max_messages=3), {})[0], counters)
+
+    def produce(*values):
+        return [producer.produce("voice-events", b"k", value, None) for value in values]
+
+"""
+"""A producer in a program of its own: librdkafka's threads there are all of this one."""
 
 
-def none_but(before: set[str]) -> Callable[[], bool]:
-    """Return a condition: no thread of librdkafka's has come to stay. One that is just ending is waited for."""
-    return lambda: threads() <= before
+def run_alone(steps: str, brokers: str) -> None:
+    found = run_program(textwrap.dedent(ALONE) + textwrap.dedent(steps), brokers)
+    assert found.returncode == 0, found.stderr
 
 
-def test_it_begins_with_the_first_message_and_ends_with_its_close(make: Make) -> None:
+def test_it_begins_with_the_first_message_and_ends_with_its_close() -> None:
     """So that a program which configures, and forks its workers then, forks nothing of librdkafka."""
-    before = threads()
-    producer, _ = make(brokers=NOBODY)
-    wait_until(none_but(before))
-    assert (producer.queued(), producer.flush(1)) == (0, 0)
-    producer.produce("voice-events", b"k", b"v", None)
-    wait_until(lambda: len(threads() - before) > 1)
-    producer.close(0)
-    wait_until(none_but(before))
+    run_alone(
+        """
+        until(lambda: threads() == 0)  # it has tried the settings
+        assert (producer.queued(), producer.flush(1), threads()) == (0, 0, 0)
+        produce(b"v")
+        until(lambda: threads() > 1)
+        producer.close(0)
+        until(lambda: threads() == 0)
+        """,
+        NOBODY,
+    )
 
 
-def test_at_rest_nothing_of_it_runs_and_what_comes_is_held_until_it_wakes(mock_broker: str, make: Make) -> None:
-    before = threads()
-    producer, counters = make(brokers=mock_broker, queue_max_messages=3)
-    producer.produce("voice-events", b"k", b"0", None)
-    assert producer.rest(20)
-    wait_until(none_but(before))
-    reasons = [producer.produce("voice-events", b"k", value, None) for value in (b"1", b"2", b"3", b"4")]
-    assert reasons == [None, None, None, "queue_full"]
-    assert producer.queued() == 3
-    producer.wake()
-    assert producer.flush(20) == 0
+def test_at_rest_nothing_of_it_runs_and_what_comes_is_held_until_it_wakes(mock_broker: str) -> None:
+    run_alone(
+        """
+        produce(b"0")
+        assert producer.rest(20)
+        until(lambda: threads() == 0)
+        assert produce(b"1", b"2", b"3", b"4") == [None, None, None, "queue_full"]
+        assert (producer.queued(), threads()) == (3, 0)
+        producer.wake()
+        assert producer.flush(20) == 0
+        assert counters.snapshot()["failed"] == {}
+        """,
+        mock_broker,
+    )
     assert sorted(m.value() for m in consume(mock_broker, 4)) == [b"0", b"1", b"2", b"3"]
-    assert counters.snapshot()["failed"] == {}
+
+
+def test_a_topic_that_refused_events_for_their_size_rests_and_wakes_like_others(mock_broker: str) -> None:
+    """The embedded broker takes any size, so what the producer would have learned is told to it."""
+    run_alone(
+        """
+        producer._oversize.limits["voice-events"] = 8 * 1024 * 1024
+        producer._detour()
+        produce(b"0", b"1")
+        producer.produce("stt-results", b"k", b"2", None)
+        assert producer.queued() == 3
+        assert producer.rest(20)
+        until(lambda: threads() == 0)
+        produce(b"3")
+        producer.wake()
+        produce(b"4")
+        assert producer.flush(20) == producer.queued() == 0
+        assert counters.snapshot()["failed"] == {}
+        producer.close(1)
+        until(lambda: threads() == 0)
+        """,
+        mock_broker,
+    )
+    assert sorted(m.value() for m in consume(mock_broker, 5)) == [b"0", b"1", b"2", b"3", b"4"]
 
 
 def test_it_does_not_rest_while_messages_wait(make: Make) -> None:
@@ -162,6 +212,18 @@ def test_it_does_not_rest_while_messages_wait(make: Make) -> None:
     producer.produce("voice-events", b"k", b"v", None)
     producer.wake()
     wait_until(lambda: producer.queued() == 2)
+
+
+def test_closed_while_it_rests_what_was_held_is_counted(make: Make) -> None:
+    producer, counters = make(brokers=NOBODY)
+    producer.produce("voice-events", b"k", b"v", None)
+    assert not producer.rest(0)
+    producer.produce("voice-events", b"k", b"v", None)
+    assert producer.close(0) == 2
+    producer.wake()
+    assert producer.queued() == 0
+    assert counters.get("failed") == 2
+    assert producer.produce("voice-events", b"k", b"v", None) == "closed"
 
 
 @pytest.mark.parametrize("timeout_s", [-1.0, float("nan"), 0])
