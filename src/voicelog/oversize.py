@@ -125,7 +125,7 @@ def _headers(value: bytes) -> Headers | None:
         event = wire.decode(value)
     except DecodeError:
         return None
-    span_id = event.parent_id or event.span_id
+    span_id = event.span_id or event.parent_id
     if not event.trace_id or not span_id:
         return None
     return [("traceparent", f"00-{event.trace_id}-{span_id}-01".encode())]

@@ -130,7 +130,7 @@ def line(running: subprocess.Popen[str]) -> str:
 
 KILLED = """
     import os, signal, sys, voicelog
-    voicelog.configure(brokers=sys.argv[1], topic_prefix=sys.argv[2], spool_dir=sys.argv[3])
+    voicelog.configure(health_interval_ms=0, brokers=sys.argv[1], topic_prefix=sys.argv[2], spool_dir=sys.argv[3])
     session = voicelog.session("killed").start()
     for n in range(500):
         with voicelog.stage("llm", n=n):
@@ -146,7 +146,7 @@ def test_broker_that_is_down_from_the_start_gets_all_events_once_it_is_there(
 ) -> None:
     """From a program that waits for it, and from the spool of one that was killed."""
     broker.stop()
-    voicelog.configure(brokers=broker.bootstrap, topic_prefix=prefix, **PATIENT)
+    voicelog.configure(health_interval_ms=0, brokers=broker.bootstrap, topic_prefix=prefix, **PATIENT)
     with voicelog.session("waiting"):
         assert answers(300) == squares(300)
     assert (voicelog.stats()["queued"], voicelog.stats()["delivered"]) == (302, 0)
@@ -157,7 +157,9 @@ def test_broker_that_is_down_from_the_start_gets_all_events_once_it_is_there(
     assert voicelog.stats()["failed"] == {}
     whole(arrived(broker, prefix), 300)
 
-    voicelog.configure(brokers=broker.bootstrap, topic_prefix=prefix, spool_dir=str(tmp_path), **PATIENT)
+    voicelog.configure(
+        health_interval_ms=0, brokers=broker.bootstrap, topic_prefix=prefix, spool_dir=str(tmp_path), **PATIENT
+    )
     with voicelog.session("next"):
         assert answers(20) == squares(20)
     assert voicelog.flush(60) == 0
@@ -174,7 +176,7 @@ def test_broker_that_is_down_from_the_start_gets_all_events_once_it_is_there(
 def test_broker_that_is_killed_in_mid_stream_and_restarted_gets_all_events_once(
     broker: KafkaServer, prefix: str
 ) -> None:
-    voicelog.configure(brokers=broker.bootstrap, topic_prefix=prefix, **PATIENT)
+    voicelog.configure(health_interval_ms=0, brokers=broker.bootstrap, topic_prefix=prefix, **PATIENT)
     with voicelog.session("call"):
         answers(100)
         assert voicelog.flush(60) == 0
@@ -192,7 +194,7 @@ def test_broker_that_is_killed_in_mid_stream_and_restarted_gets_all_events_once(
 def test_callers_go_on_while_the_broker_is_frozen_and_nothing_is_lost_or_doubled(
     broker: KafkaServer, prefix: str
 ) -> None:
-    voicelog.configure(brokers=broker.bootstrap, topic_prefix=prefix, **PATIENT)
+    voicelog.configure(health_interval_ms=0, brokers=broker.bootstrap, topic_prefix=prefix, **PATIENT)
     with voicelog.session("call"):
         answers(100)
         assert voicelog.flush(60) == 0
@@ -209,7 +211,7 @@ def test_topic_that_refuses_is_counted_and_the_others_get_their_events(
     broker: KafkaServer, prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     deny_writing(broker, prefix + "llm-requests")
-    voicelog.configure(brokers=broker.bootstrap, topic_prefix=prefix, **PATIENT)
+    voicelog.configure(health_interval_ms=0, brokers=broker.bootstrap, topic_prefix=prefix, **PATIENT)
     with voicelog.session("call"):
         assert answers(50) == squares(50)
         voicelog.publish_stt_result("heard")
@@ -236,7 +238,9 @@ def deny_writing(broker: KafkaServer, topic: str) -> None:
 def test_events_that_a_frozen_broker_does_not_take_in_time_are_given_up_and_counted(
     broker: KafkaServer, prefix: str
 ) -> None:
-    voicelog.configure(brokers=broker.bootstrap, topic_prefix=prefix, delivery_timeout_ms=700, **PATIENT)
+    voicelog.configure(
+        health_interval_ms=0, brokers=broker.bootstrap, topic_prefix=prefix, delivery_timeout_ms=700, **PATIENT
+    )
     with voicelog.session("call"):
         answers(10)
         voicelog.flush(60)
@@ -257,7 +261,10 @@ def test_events_that_a_frozen_broker_does_not_take_in_time_are_given_up_and_coun
 
 FLOOD = """
     import json, resource, sys, voicelog
-    voicelog.configure(brokers=sys.argv[1], topic_prefix=sys.argv[2], queue_max_messages=1000, flush_timeout_ms=60000)
+    voicelog.configure(
+        health_interval_ms=0, brokers=sys.argv[1], topic_prefix=sys.argv[2], queue_max_messages=1000,
+        flush_timeout_ms=60000,
+    )
 
     @voicelog.stage("tool", provider="p")
     def work(n):
@@ -302,7 +309,9 @@ def test_spooled_events_that_a_topic_refuses_wait_until_it_takes_them(
     broker: KafkaServer, prefix: str, tmp_path: Path
 ) -> None:
     deny_writing(broker, prefix + "llm-requests")
-    voicelog.configure(brokers=broker.bootstrap, topic_prefix=prefix, spool_dir=str(tmp_path), **PATIENT)
+    voicelog.configure(
+        health_interval_ms=0, brokers=broker.bootstrap, topic_prefix=prefix, spool_dir=str(tmp_path), **PATIENT
+    )
     with voicelog.session("call"):
         answers(5)
     wait_until(lambda: voicelog.stats()["delivered"] == 2, "the others are delivered")
@@ -320,7 +329,7 @@ def test_spooled_events_that_a_topic_refuses_wait_until_it_takes_them(
 
 WORKERS = """
     import os, sys, voicelog
-    voicelog.configure(brokers=sys.argv[1], topic_prefix=sys.argv[2], flush_timeout_ms=60000)
+    voicelog.configure(health_interval_ms=0, brokers=sys.argv[1], topic_prefix=sys.argv[2], flush_timeout_ms=60000)
     pids = []
     for n in range(4):
         pid = os.fork()
@@ -351,7 +360,7 @@ def test_forked_workers_work_while_the_broker_is_frozen_and_their_events_arrive(
 
 LEAVING = """
     import signal, sys, voicelog
-    voicelog.configure(brokers=sys.argv[1], topic_prefix=sys.argv[2], flush_timeout_ms=500)
+    voicelog.configure(health_interval_ms=0, brokers=sys.argv[1], topic_prefix=sys.argv[2], flush_timeout_ms=500)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
     with voicelog.session("call"), voicelog.stage("llm"):
         print("ready", flush=True)
@@ -377,12 +386,11 @@ def test_program_whose_broker_is_frozen_ends_with_its_own_status(
 def test_a_topic_that_takes_less_gets_its_texts_cut_and_loses_nothing(broker: KafkaServer) -> None:
     prefix = f"t{secrets.token_hex(4)}-"
     make_topics(broker, prefix, **{"max.message.bytes": "20000"})
-    voicelog.configure(brokers=broker.bootstrap, topic_prefix=prefix)
+    voicelog.configure(health_interval_ms=0, brokers=broker.bootstrap, topic_prefix=prefix)
     text = secrets.token_hex(100_000)
     tracer = TracerProvider().get_tracer("test")
-    with voicelog.session("call"):
-        with tracer.start_as_current_span("span") as span:
-            voicelog.publish_stt_result("traced")
+    with tracer.start_as_current_span("span") as span, voicelog.session("call"):
+        voicelog.publish_stt_result("first")
         for n in range(300):
             voicelog.publish_stt_result(secrets.token_hex(200), confidence=0.5, note=n)
         voicelog.publish_stt_result(text, confidence=0.9)
@@ -401,6 +409,6 @@ def test_a_topic_that_takes_less_gets_its_texts_cut_and_loses_nothing(broker: Ka
     assert long.cut == again.cut == {"transcript": len(text)}
     assert "characters cut" in str(long.transcript)
     assert 4_000 < len(str(long.transcript)) < 20_000
-    (headers,) = (m.headers() for m in read_topic(broker.bootstrap, prefix + "stt-results") if m.headers())
-    assert f"{span.get_span_context().trace_id:032x}" in str(headers)
+    trace_id = f"{span.get_span_context().trace_id:032x}"
+    assert all(trace_id in str(m.headers()) for m in read_topic(broker.bootstrap, prefix + "stt-results"))
     delete_topics(broker.bootstrap, prefix)

@@ -148,7 +148,7 @@ def counted() -> int:
 @pytest.fixture(scope="module")
 def events_in_all() -> int:
     """How many events the program makes."""
-    voicelog.configure(brokers=NOBODY, flush_timeout_ms=0)
+    voicelog.configure(health_interval_ms=0, brokers=NOBODY, flush_timeout_ms=0)
     assert program(asyncio.run) == EXPECTED
     client, state.current = state.current, None
     assert client is not None
@@ -158,7 +158,7 @@ def events_in_all() -> int:
 
 
 def test_with_a_broker_all_events_arrive_and_every_stream_is_whole(mock_broker: str, run: Run) -> None:
-    voicelog.configure(brokers=mock_broker)
+    voicelog.configure(health_interval_ms=0, brokers=mock_broker)
     assert program(run) == EXPECTED
     assert voicelog.flush(30) == 0
     assert voicelog.stats()["dropped"] == voicelog.stats()["failed"] == {}
@@ -178,14 +178,14 @@ def test_with_a_broker_all_events_arrive_and_every_stream_is_whole(mock_broker: 
 
 
 def test_without_a_broker_and_with_a_full_queue(run: Run, events_in_all: int) -> None:
-    voicelog.configure(brokers=NOBODY, queue_max_messages=5, flush_timeout_ms=0)
+    voicelog.configure(health_interval_ms=0, brokers=NOBODY, queue_max_messages=5, flush_timeout_ms=0)
     assert program(run) == EXPECTED
     assert counted() == events_in_all
     assert (voicelog.stats()["produced"], voicelog.stats()["dropped"]) == (5, {"queue_full": events_in_all - 5})
 
 
 def test_after_shutdown(run: Run, events_in_all: int) -> None:
-    voicelog.configure(brokers=NOBODY)
+    voicelog.configure(health_interval_ms=0, brokers=NOBODY)
     voicelog.shutdown(0)
     assert program(run) == EXPECTED
     assert counted() == events_in_all
@@ -200,7 +200,9 @@ def test_never_configured(run: Run) -> None:
 
 def test_with_a_spool_on_a_disk_that_is_not_there(run: Run, events_in_all: int, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    voicelog.configure(brokers=NOBODY, spool_dir=str(tmp_path / "file" / "spool"), flush_timeout_ms=0)
+    voicelog.configure(
+        health_interval_ms=0, brokers=NOBODY, spool_dir=str(tmp_path / "file" / "spool"), flush_timeout_ms=0
+    )
     assert program(run) == EXPECTED
     assert counted() == voicelog.stats()["queued"] == events_in_all
 
@@ -212,7 +214,7 @@ def test_when_librdkafka_itself_fails(run: Run, events_in_all: int, monkeypatch:
         message = "broken"
         raise SystemError(message)
 
-    voicelog.configure(brokers=NOBODY, flush_timeout_ms=0)
+    voicelog.configure(health_interval_ms=0, brokers=NOBODY, flush_timeout_ms=0)
     assert state.current is not None
     monkeypatch.setattr(state.current.producer, "_produce", broken)
     assert program(run) == EXPECTED
@@ -230,7 +232,7 @@ def test_what_is_dropped_takes_no_memory() -> None:
         gc.collect()
         return len(gc.get_objects())
 
-    voicelog.configure(brokers=NOBODY, queue_max_messages=10, flush_timeout_ms=0)
+    voicelog.configure(health_interval_ms=0, brokers=NOBODY, queue_max_messages=10, flush_timeout_ms=0)
     before = dropped(100)
     assert dropped(2000) < before + 100
     voicelog.shutdown(0)
@@ -248,7 +250,7 @@ BUSY_EXIT = """
             print("late")
 
     atexit.register(late)  # runs after voicelog's own: the last that was registered is the first to run
-    voicelog.configure(brokers=sys.argv[1], flush_timeout_ms=200)
+    voicelog.configure(health_interval_ms=0, brokers=sys.argv[1], flush_timeout_ms=200)
 
     class Last:
         def __del__(self):

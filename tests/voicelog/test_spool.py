@@ -236,7 +236,7 @@ def test_what_dead_processes_left_is_waited_for_too(make: Make) -> None:
 
 KILLED = """
     import os, signal, sys, voicelog
-    voicelog.configure(brokers=sys.argv[1], spool_dir=sys.argv[2], service="killed")
+    voicelog.configure(health_interval_ms=0, brokers=sys.argv[1], spool_dir=sys.argv[2], service="killed")
     with voicelog.session("call"):
         for n in range(3000):
             with voicelog.stage("llm", n=n):
@@ -352,7 +352,9 @@ def test_a_directory_that_can_not_be_made_is_said_once_and_events_go_from_memory
 
 FULL_DISK = """
     import json, resource, sys, voicelog
-    voicelog.configure(brokers=sys.argv[1], spool_dir=sys.argv[2], flush_timeout_ms=200, queue_max_messages=500)
+    voicelog.configure(
+        health_interval_ms=0, brokers=sys.argv[1], spool_dir=sys.argv[2], flush_timeout_ms=200, queue_max_messages=500,
+    )
     with voicelog.session("call"):
         for n in range(100):
             with voicelog.stage("llm", n=n):
@@ -383,7 +385,7 @@ def test_a_full_disk_leaves_memory_bounded_and_every_event_counted(tmp_path: Pat
 
 FORKED = """
     import os, sys, voicelog
-    voicelog.configure(brokers=sys.argv[1], spool_dir=sys.argv[2], flush_timeout_ms=20000)
+    voicelog.configure(health_interval_ms=0, brokers=sys.argv[1], spool_dir=sys.argv[2], flush_timeout_ms=20000)
     with voicelog.session("parent"):
         for n in range(2):
             pid = os.fork()
@@ -407,7 +409,7 @@ def test_forked_children_have_files_of_their_own_and_all_arrives(mock_broker: st
 
 ORPHANED = """
     import os, signal, sys, voicelog
-    voicelog.configure(brokers=sys.argv[1], spool_dir=sys.argv[2])
+    voicelog.configure(health_interval_ms=0, brokers=sys.argv[1], spool_dir=sys.argv[2])
     with voicelog.session("parent"):
         while voicelog.stats()["spooled"] < 1:
             pass
@@ -490,7 +492,7 @@ def test_files_of_a_waiting_spool_are_not_held_open(make: Make, tmp_path: Path) 
 def test_stats_add_up_through_files_and_the_exit_says_where_events_stay(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    voicelog.configure(brokers=NOBODY, spool_dir=str(tmp_path), flush_timeout_ms=0)
+    voicelog.configure(health_interval_ms=0, brokers=NOBODY, spool_dir=str(tmp_path), flush_timeout_ms=0)
     with voicelog.session("call"), voicelog.stage("llm"):
         pass
     assert voicelog.shutdown(0) == 3
