@@ -391,7 +391,7 @@ def test_a_child_that_could_wait_for_ever_is_off_and_says_what_to_do() -> None:
             pid = os.fork()
             with voicelog.stage("llm"):
                 who = "child" if pid == 0 else "parent"
-                os.write(1, f"{who} {voicelog.stats()['enabled']}\n".encode())  # one write: both print at once
+                os.write(1, f"{who} {voicelog.stats()['enabled']}\\n".encode())  # one write: both print at once
         if pid == 0:
             sys.exit(0)
         assert os.waitpid(pid, 0)[1] == 0
