@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
+
+import attrs
 
 from voicelog.barge_in import Speech, speech_of
 from voicelog.events import STAGE_TYPES, StageEvent
@@ -11,7 +13,8 @@ from voicelog.fields import SETTABLE
 from voicelog.marks import NO_MARKS, STAGE_MARKS
 
 
-class Plan(NamedTuple):
+@attrs.frozen  # with slots: read faster than a named tuple
+class Plan:
     """The event of a stage, the fields it knows, and the marks that it sets in its turn."""
 
     kind: str
