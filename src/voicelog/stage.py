@@ -64,7 +64,8 @@ class Stage(Given):
     _turn: Turn | None
     span_id: str | None
 
-    def __init__(self, name: Any, fields: dict[str, Any], turn: Turn | None = None) -> None:
+    def __init__(self, name: Any, fields: dict[str, Any], turn: Turn | None = None, fits: bool = False) -> None:
+        """Take `fields` over; `fits` says that they are texts of fields that the stage knows."""
         plan = PLANS.get(name) if type(name) is str else None
         if plan is None:
             plan, name = OTHER, self._named(name)
@@ -72,14 +73,11 @@ class Stage(Given):
         self._plan = plan
         self._client = self._session = self._turn = self._token = self._status = self._first_ns = self._more = None
         self.span_id = None
-        known = plan.known
-        for key, value in fields.items():
-            if known.get(key) is not str or type(value) is not str:
-                self._fields = {}
-                self.set(**fields)
-                break
-        else:
+        if fits:
             self._fields = fields
+        else:
+            self._fields = {}
+            self.set(**fields)
         if turn is not None:
             self._extra().turn = turn
 
@@ -393,7 +391,9 @@ class Stage(Given):
             message = f"@voicelog.stage on {function!r}: it has no name; give one: @voicelog.stage('name')"
             raise ConfigError(message)
         turn, given = self._more.turn if self._more is not None else None, self._given()
-        return decorate(function, lambda: Stage(name, given.copy(), turn))
+        known = PLANS.get(name, OTHER).known
+        fits = all(known.get(field) is str and type(value) is str for field, value in given.items())
+        return decorate(function, lambda: Stage(name, given.copy(), turn, fits))
 
     def __bool__(self) -> bool:
         """Return whether the stage is open and recorded."""
@@ -427,12 +427,15 @@ def stage(
     takes the function's. `turn` is for code that runs outside of the turn's context. Further fields are as in
     `Stage.set`. Never blocks; only decorating something that can't be timed raises ConfigError.
     """
+    fits = not fields
     if provider is not None:
         fields["provider"] = provider
+        fits = fits and type(provider) is str
     if model is not None:
         fields["model"] = model
+        fits = fits and type(model) is str
     if type(name) is str:
-        return Stage(name, fields, turn)
+        return Stage(name, fields, turn, fits)
     if callable(name) and not isinstance(name, str):
         return Stage("", fields, turn)(name)
     return Stage("" if name is None else name, fields, turn)
