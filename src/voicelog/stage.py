@@ -163,7 +163,7 @@ class Stage(Given):
         parent = stage_var.get()
         if parent is not None and parent._session is session:
             self._fields["parent_id"] = parent.span_id
-        self.span_id = stream.next_span()
+        self.span_id = f"{stream.span_prefix}{stream.next_span()}"
         self._session, self._turn = session, turn
         self._client = client
         self._start_ns = at_ns = client.now_ns() if start_ns is None else start_ns

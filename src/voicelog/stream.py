@@ -19,7 +19,8 @@ class Stream:
     """The identity of a run of events, and the fields they all share."""
 
     __slots__ = (
-        "_seq", "anchor", "base", "heads", "hold", "key", "next_seq", "next_span", "stream_id",
+        "_seq", "anchor", "base", "heads", "hold", "key", "next_seq", "next_span", "span_prefix",
+        "stream_id",
     )  # fmt: skip
 
     def __init__(self, stream_id: str, key: str, base: dict[str, Any], anchor: Anchor) -> None:
@@ -34,8 +35,9 @@ class Stream:
         self._seq = count(1)
         self.next_seq = self._seq.__next__
         """Returns the next count; taken before the event can be dropped. Safe from any thread."""
-        self.next_span = map(f"{stream_id[:8]}{{}}".format, count(FIRST_SPAN)).__next__
-        """Returns an id for a stage: 16 hex digits, half of them the stream's. Safe from any thread."""
+        self.span_prefix = stream_id[:8]
+        self.next_span = count(FIRST_SPAN).__next__
+        """Returns the second half of a stage's span_id, 8 digits; span_prefix is the first. Safe from any thread."""
 
     def successor(self, stream_id: str) -> Stream:
         """Return a stream of the same call with an id and counts of its own, for a forked process."""
