@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from rich.console import Console
 from rich.text import Text
 
-from voicelog.events import BargeIn, Contribution, Event, Health, Log, Metric, SessionEnded, SessionStarted, Turn
+from voicelog.events import Contribution, Event, Health, Log, Metric, SessionEnded, SessionStarted, Turn
 from voicelog_sink.calls import Call, CallTurn
 from voicelog_sink.render import (
     OWNER_STYLES,
@@ -21,13 +21,21 @@ from voicelog_sink.render import (
     safe,
     span,
     styled,
-    usd,
+)
+from voicelog_sink.render_facts import (
+    attempt_facts,
+    barge_in_facts,
+    call_facts,
+    completeness,
+    cost_of,
+    failure_of,
+    place_of,
+    turn_facts,
 )
 from voicelog_sink.render_waterfall import lines
 from voicelog_sink.rows import QUIET_LEVELS
 from voicelog_sink.summary import Summary
-from voicelog_sink.tally import COMPLETE, MISSING, SLOW_TURN_MS
-from voicelog_sink.waterfall import of_turn, tool_of
+from voicelog_sink.waterfall import of_turn
 
 STACK_LINES = 4
 GLUE = "\ue000"
@@ -46,7 +54,7 @@ class CallPrinter:
 
     def print(self, call: Call) -> None:
         """Print the whole call."""
-        self._print_head(call.summary)
+        self._print_head(call)
         for number, turn in enumerate(call.turns, start=1):
             self._print_turn(call.summary, turn, number)
         self._print_outside(call)
@@ -74,14 +82,15 @@ class CallPrinter:
 
     # --- the call
 
-    def _print_head(self, summary: Summary) -> None:
+    def _print_head(self, call: Call) -> None:
+        summary = call.summary
         identity = {"": summary.service, "host ": summary.host, "variant ": summary.variant, "user ": summary.user_id}
         who = [Text(f"{prefix}{one_line(value)}") for prefix, value in identity.items() if value]
-        self._line(self._joined([Text(one_line(summary.session_id), "bold"), *who, _completeness(summary)]))
+        self._line(self._joined([Text(one_line(summary.session_id), "bold"), *who, completeness(summary)]))
         lasted = span(summary.duration_ms) + ("" if summary.ended_at else " so far")
         reason = one_line(summary.disconnect_reason or "")
         self._line(self._joined([f"{moment(summary.started_at)} UTC", lasted, count(summary.turns, "turn"), reason]))
-        self._line(self._joined(_figures(summary)))
+        self._line(self._joined(call_facts(call)))
 
     # --- one turn
 
@@ -90,7 +99,8 @@ class CallPrinter:
         name = Text(f"Turn {event.turn_number if event and event.turn_number else number}", "bold")
         began = _after(turn.started_us / 1000 - summary.started_at)
         self._line()
-        self._line(self._joined([name, began, span(event.duration_ms) if event else "still open", *_turn_flags(event)]))
+        lasted = span(event.duration_ms) if event else "still open"
+        self._line(self._joined([name, began, lasted, cost_of(turn.stages), *turn_facts(event)]))
         for heard in turn.heard:
             self._hanging("user", Text(safe(heard.transcript or "")))
         if turn.spoken:
@@ -98,7 +108,7 @@ class CallPrinter:
         if event:
             self._print_latency(event)
         if event and event.barge_in:
-            self._hanging("barge-in", self._joined(_barge_in(event.barge_in)))
+            self._hanging("barge-in", self._joined(barge_in_facts(event.barge_in)))
         self._print_waterfall(turn)
         for other in turn.others:
             self._print_other(other, turn.started_us)
@@ -133,8 +143,15 @@ class CallPrinter:
         for line in lines(waterfall, self._console.width - len(INDENT), self._glyphs) if waterfall else ():
             line.rstrip()
             self._line(Text(INDENT) + line)
+        for stage in turn.stages:
+            self._print_attempts(stage)
         for failure in turn.failed:
             self._print_error(failure, passed_on=_passed_on(failure, turn.failed))
+
+    def _print_attempts(self, stage: Event) -> None:
+        """Print the tries of a stage; not the only one of a stage that failed, which is shown as the failure."""
+        if stage.attempts and (len(stage.attempts) > 1 or stage.status != "error"):
+            self._hanging("attempts", Text(f"{place_of(stage)}: ") + self._joined(map(attempt_facts, stage.attempts)))
 
     # --- what is no stage
 
@@ -153,10 +170,8 @@ class CallPrinter:
         self._hanging(event.TYPE, styled(f"{_after((event.ts - origin_us) / 1000)} ", "dim") + body)
 
     def _print_error(self, event: Event, passed_on: bool) -> None:
-        error = event.error
-        where = " ".join(part for part in (event.stage or "", tool_of(event)) if part)
-        what = f"{error.type}: {error.message}" if error and error.message else error.type if error else "no details"
-        body = Text(f"{one_line(where)}: " if where else "").append(safe(what), "red")
+        error, where = event.error, place_of(event)
+        body = Text(f"{where}: " if where else "").append(safe(failure_of(error)), "red")
         self._hanging("error", body.append(" (from the stage within)" if passed_on else "", "dim"), "bold red")
         for line in self._stack_lines(error.stack if error and error.stack and not passed_on else ""):
             self._line(Text(f"{INDENT}{'':<9}{line}", "dim"))
@@ -183,50 +198,6 @@ class CallPrinter:
         self._print_waterfall(rest)
         for other in rest.others:
             self._print_other(other, call.summary.started_at * 1000)
-
-
-def _completeness(summary: Summary) -> Text:
-    if summary.completeness == COMPLETE:
-        return Text(f"complete ({count(summary.received, 'event')})", "green")
-    if summary.completeness == MISSING:
-        return Text(f"{summary.missing:,} of {count(summary.expected, 'event')} missing", "bold red")
-    return Text(f"no end yet ({count(summary.received, 'event')})", "yellow")
-
-
-def _figures(summary: Summary) -> Iterator[Text]:
-    yield Text(count(summary.errors, "error"), "bold red") if summary.errors else Text("no errors", "dim")
-    if summary.interruptions:
-        yield Text(count(summary.interruptions, "interruption"), "yellow")
-    if summary.slow_turns:
-        yield Text(count(summary.slow_turns, "slow turn"), "yellow")
-    if summary.user_bot_latency_p50_ms is not None:
-        yield Text(f"latency p50 {ms(summary.user_bot_latency_p50_ms)} max {ms(summary.user_bot_latency_max_ms)} ms")
-    if summary.cost_usd is not None:
-        yield Text(usd(summary.cost_usd))
-
-
-def _turn_flags(turn: Turn | None) -> Iterator[Text]:
-    if turn is None:
-        return
-    if turn.was_interrupted:
-        yield Text("interrupted", "yellow")
-    if turn.user_bot_latency_ms is not None and turn.user_bot_latency_ms >= SLOW_TURN_MS:
-        yield Text("slow", "yellow")
-    if turn.end_reason == "session_closed":
-        yield Text("cut off by the call's end", "yellow")
-
-
-def _barge_in(found: BargeIn) -> Iterator[Text]:
-    if found.stop_ms is None:
-        yield Text("when the bot fell silent is not known", "dim")
-    else:
-        yield styled(f"{ms(found.stop_ms)} ms", "bold").append(" until the bot was silent")
-    if found.synthesised_characters is not None and found.played_characters is not None:
-        yield Text(f"{found.played_characters:,} of {count(found.synthesised_characters, 'character')} heard")
-    if found.synthesised_audio_ms is not None and found.played_audio_ms is not None:
-        yield Text(f"{span(found.played_audio_ms)} of {span(found.synthesised_audio_ms)} heard")
-    if found.wasted_usd is not None:
-        yield Text(f"{usd(found.wasted_usd)} for nothing")
 
 
 def _passed_on(failure: Event, failures: Sequence[Event]) -> bool:

@@ -12,7 +12,7 @@ from rich.console import Console
 from tests.builders import CallBuilder, realistic_call, troubled_call
 from tests.strategies import events
 
-from voicelog.events import BargeIn, ErrorInfo, Event, Turn
+from voicelog.events import Attempt, BargeIn, ErrorInfo, Event, Turn
 from voicelog_sink.calls import call_of
 from voicelog_sink.render_call import CallPrinter, rounded
 from voicelog_sink.summary import summarise
@@ -34,7 +34,7 @@ call-1 · front-desk · host bot-1 · variant b · complete (7 events)
 2026-11-22 10:00:00 UTC · 5.1 s · 1 turn · user_hangup
 no errors · latency p50 891 max 891 ms · $0.0016
 
-Turn 1 · +400 ms · 4.1 s
+Turn 1 · +400 ms · 4.1 s · $0.0016
   user     Hi, do you have a table for two tonight?
   bot      Good evening! Let me see what is free tonight.
   latency  891 ms = transcription 99 + endpointing 210 + turn_callback 2 +
@@ -139,6 +139,35 @@ def test_barge_in_says_how_long_the_bot_spoke_on_and_what_was_heard(barge_in: Ba
     call = CallBuilder()
     call.add(Turn, 0, turn_id="t", was_interrupted=True, barge_in=barge_in)
     assert f"  {line}\n" in page(call.events, width=130)
+
+
+def test_attempts_say_who_failed_and_who_answered() -> None:
+    call, error = CallBuilder(), ErrorInfo(type="TimeoutError", message="no answer")
+    failed = Attempt(provider="openai", model="gpt-4o", duration_ms=800.0, status="error", error=error)
+    answered = Attempt(provider="groq", model="llama", start_ms=800.0, duration_ms=260.0)
+    call.stage("llm", 0, 1060, provider="groq", model="llama", attempts=[failed, answered])
+    line = "llm: openai/gpt-4o error after 800 ms (TimeoutError: no answer) · groq/llama ok after 260 ms"
+    assert f"  attempts {line}\n" in page(call.events, width=130)
+
+
+def test_single_attempt_is_shown_only_where_its_failure_is_not_the_stages() -> None:
+    error = ErrorInfo(type="TimeoutError", message="no answer")
+    lines = {}
+    for status in ("ok", "error"):
+        call, tried = CallBuilder(), Attempt(provider="openai", duration_ms=9.0, status="error", error=error)
+        call.stage("llm", 0, 9, status=status, error=error if status == "error" else None, attempts=[tried])
+        lines[status] = [line.split()[0] for line in page(call.events).splitlines() if "no answer" in line]
+    assert lines == {"ok": ["attempts"], "error": ["error"]}
+
+
+def test_cost_of_a_call_says_how_many_stages_have_no_price() -> None:
+    call = CallBuilder()
+    call.stage("stt", 0, 9, turn_id="t", cost_usd=0.5, usage={"audio_seconds": 4.0})
+    call.stage("llm", 9, 9, turn_id="t", usage={"input_tokens": 9.0})
+    call.stage("tts", 18, 9, cost_usd=1.0, usage={"characters_count": 4.0})
+    text = page(call.events)
+    assert "no errors · $1.50 and 1 stage without a price\n" in text
+    assert "Turn 1 · +0 ms · still open · $0.5000\n" in text
 
 
 def test_turn_that_goes_on_is_shown_as_open() -> None:
