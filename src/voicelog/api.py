@@ -12,10 +12,11 @@ from typing import Any
 from voicelog.background import Background
 from voicelog.client import Client, state
 from voicelog.counters import Counters, logger
+from voicelog.kafka import sentence_of
 from voicelog.prices import with_prices
 from voicelog.producer import KafkaProducer
 from voicelog.session import open_sessions
-from voicelog.settings import Settings, load
+from voicelog.settings import Settings, load, refuse_the_sinks
 from voicelog.spool import SpoolProducer
 
 FORK_WAIT_S = 1.0
@@ -33,13 +34,14 @@ def configure(**settings: Any) -> None:
     ConfigError for a wrong name or value given here; what is wrong in the environment, or refused by librdkafka, is
     said in a warning, and the program runs on. Within voicelog.testing.capture() it only checks the settings.
     """
+    refuse_the_sinks(settings)
     loaded, problems = with_prices(*load(settings), in_code=settings.get("prices") is not None)
     with _lock:
         before = state.current
         if before is not None and (before.captures or (before.settings == loaded and not before.closed)):
             return
         for problem in problems:
-            logger.warning("voicelog: %s; it is left out", problem)
+            logger.warning("voicelog: %s", problem.told())
         state.current = _start(loaded) if loaded.enabled else None
         _install_hooks()
     if before is not None:
@@ -52,7 +54,8 @@ def _start(settings: Settings) -> Client | None:
         producer = SpoolProducer if settings.spool_dir else KafkaProducer
         client = Client(settings, producer(settings, counters), counters)
     except Exception as exc:  # librdkafka refuses a setting: the program must run on without voicelog
-        logger.warning("voicelog: off, librdkafka refuses the settings: %s. Check brokers, TLS and kafka_config.", exc)
+        said = sentence_of(exc)
+        logger.warning("voicelog: off, librdkafka refuses the settings: %s. Check brokers, TLS and kafka_config.", said)
         return None
     client.background = Background(client, open_sessions)
     client.watcher = client.background.watcher

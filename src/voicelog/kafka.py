@@ -103,6 +103,12 @@ def error_of(exc: Exception) -> BrokerError:
     return error if isinstance(error, KafkaError) else KafkaError(KafkaError._FAIL)
 
 
+def sentence_of(exc: Exception) -> str:
+    """Return what an exception says, of librdkafka's without its code and value."""
+    error = exc.args[0] if exc.args else None
+    return error.str() if isinstance(error, KafkaError) else str(exc)
+
+
 def config(settings: Settings, on_report: Report, on_error: Callable[[KafkaError], None]) -> dict[str, Any]:
     """Return librdkafka's settings: acks=all and idempotent, its memory bounded, what the user gave on top."""
     return {

@@ -26,7 +26,7 @@ import msgspec
 from voicelog.clean import shown, text
 from voicelog.counters import Counters
 from voicelog.errors import ConfigError
-from voicelog.settings import Settings
+from voicelog.settings import Problem, Settings
 from voicelog.tariff import Tariff
 from voicelog.usage import USAGE
 
@@ -123,7 +123,7 @@ class Prices:
             self.counters.warn_once("unpriced", f"{label} {why}", f"no cost_usd for {who}: {why} ({table})")
 
 
-def with_prices(settings: Settings, problems: list[str], *, in_code: bool) -> tuple[Settings, list[str]]:
+def with_prices(settings: Settings, problems: list[Problem], *, in_code: bool) -> tuple[Settings, list[Problem]]:
     """Return the settings with the price table itself in place of its path, and the problems. Reads the file.
 
     A wrong table raises ConfigError where it is named in code; one that the environment names is left out and told.
@@ -133,7 +133,7 @@ def with_prices(settings: Settings, problems: list[str], *, in_code: bool) -> tu
     except ConfigError as exc:
         if in_code:
             raise
-        table, problems = None, [*problems, f"VOICELOG_PRICES: {exc}"]
+        table, problems = None, [*problems, Problem(f"VOICELOG_PRICES: {exc}", "No cost is computed.")]
     return attrs.evolve(settings, values={**settings.values, "prices": table or ""}), problems
 
 
@@ -165,9 +165,19 @@ def _read(path: Any) -> Any:
     try:
         with open(name, encoding="utf-8") as file:
             return loads(file.read())
-    except (OSError, ValueError, RecursionError) as exc:
+    except OSError as exc:
+        message = f"prices is {name!r}: the file {_absolute(name)} can't be read: {exc.strerror or exc}"
+        raise ConfigError(message) from exc
+    except (ValueError, RecursionError) as exc:
         message = f"prices is {name!r}: the file can't be read: {exc}"
         raise ConfigError(message) from exc
+
+
+def _absolute(name: str) -> str:
+    try:
+        return os.path.abspath(name)
+    except OSError:  # the working directory is gone
+        return name
 
 
 def _toml(source: str) -> Any:
@@ -182,7 +192,7 @@ def _convert(raw: Any, kind: Any, where: str) -> Any:
     try:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as exc:
-        message = f"{where} is {shown(raw)}: {exc}"
+        message = f"{where} is {shown(raw)}: {exc}; expected are {', '.join(kind.__struct_fields__)}"
         raise ConfigError(message) from exc
 
 

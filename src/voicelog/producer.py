@@ -71,7 +71,7 @@ class KafkaProducer:
             self._warn_full()
             return "queue_full"
         # a message larger than the queue, a topic that is not there, a closed handle: librdkafka refuses at once
-        self._counters.warn_once("dropped", "refused", f"librdkafka refused an event: {exc}")
+        self._counters.warn_once("dropped", "refused", f"librdkafka refused an event: {kafka.sentence_of(exc)}")
         return "refused"
 
     def _begin_and_produce(self, *message: Any) -> None:

@@ -58,6 +58,8 @@ class Setting:
     """Reads a value given in code that is no text; without it such a value is read as its text."""
     unread: Any = None
     """Stands for a value in the environment that can't be read, where the default would send what was to stay."""
+    unread_so: str = "It is left out."
+    """What follows from a value in the environment that can't be read."""
     check: Callable[[Any], None] | None = None
     """Raises ValueError or ImportError for a value given in code that can't work here."""
 
@@ -67,9 +69,30 @@ class Setting:
         return PREFIX + self.name.upper()
 
     @property
+    def summary(self) -> str:
+        """What it is, without the values that it may have: the help up to its first full stop, colon or semicolon."""
+        return re.split("[.:;]", self.help, maxsplit=1)[0]
+
+    @property
     def kind(self) -> str:
         """The type as the documentation calls it."""
         return self.parse.__name__.removeprefix("_").replace("str", "text")
+
+
+class Problem(str):
+    """What is wrong in the environment, in a sentence; `so` says what follows from it."""
+
+    so: str
+
+    def __new__(cls, sentence: str, so: str = "It is left out.") -> Problem:
+        """Return the sentence as a text."""
+        made = super().__new__(cls, sentence)
+        made.so = so
+        return made
+
+    def told(self) -> str:
+        """Return both sentences."""
+        return f"{self}{'' if self.endswith('?') else '.'} {self.so}"
 
 
 def _bool(text: str) -> bool:
@@ -176,12 +199,13 @@ SETTINGS: tuple[Setting, ...] = (
         "capture_content", _kinds, CONTENT_DEFAULT, "",
         f"which content is sent: all, none, or some of {', '.join(CONTENT_KINDS)}; -errors: the default without that "
         "kind. Where the environment's value can't be read, no content is sent", "library", unread=frozenset(),
+        unread_so="Until it can be read, no content is sent.",
     ),
     Setting("redact", _redactors, (), "",
             "takes what is private out of every text before it is encoded: none, or some of phone, phone:US (numbers "
             "without +, as dialled there), email, card; in code also functions from a text to a text. Where the "
             "environment's value can't be read, no text is sent", "library", takes=_redactors_given,
-            unread=(withheld,), check=_redactors_at_hand),
+            unread=(withheld,), unread_so="Until it can be read, no text is sent.", check=_redactors_at_hand),
     Setting("sample_rate", _share, 1.0, "share",
             "share of the calls that is kept, whole or not at all; calls with an error or a slow turn are always kept",
             "library"),
@@ -286,8 +310,8 @@ class Settings:
         return {"bootstrap.servers": self.brokers, **given, **self.kafka_config}
 
 
-def load(given: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> tuple[Settings, list[str]]:
-    """Return the settings and what is wrong in the environment, a sentence each.
+def load(given: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> tuple[Settings, list[Problem]]:
+    """Return the settings and what is wrong in the environment.
 
     A value in `given` wins over the environment's, which wins over the default. A wrong name or value in `given`
     raises ConfigError; one in the environment is left out and told, so that a program whose environment is wrong
@@ -299,13 +323,22 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> 
         try:
             values[name] = parse(name, text)
         except ConfigError as exc:
-            problems.append(str(exc))
-            if name in BY_NAME and BY_NAME[name].unread is not None:
-                values[name] = BY_NAME[name].unread
+            row = BY_NAME.get(name)
+            problems.append(Problem(str(exc), row.unread_so) if row else Problem(str(exc)))
+            if row and row.unread is not None:
+                values[name] = row.unread
     for name, value in given.items():
         if value is not None:
             values[name] = _checked(name, parse(name, value))
     return Settings(values), problems
+
+
+def refuse_the_sinks(given: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a setting that is given in code and that only the sink reads."""
+    for name in given:
+        if name in BY_NAME and BY_NAME[name].used_by == "sink":
+            message = f"{name} is a setting of voicelog-sink, and none of the library: set {BY_NAME[name].env} there"
+            raise ConfigError(message)
 
 
 def _checked(name: str, value: Any) -> Any:
@@ -350,7 +383,7 @@ def parse(name: str, value: Any) -> Any:
         return row.takes(value) if row.takes is not None and not isinstance(value, str) else row.parse(text)
     except ValueError as exc:
         shown = "***" if row.secret or _SECRET.search(text) else repr(value)
-        message = f"{row.env} is {shown}: {exc} ({row.help})"
+        message = f"{row.env} is {shown}: {exc} ({row.summary})"
         raise ConfigError(message) from exc
 
 

@@ -126,6 +126,11 @@ class SpoolProducer:
     def loss(self, left: int, timeout_s: float) -> str:
         """Return the sentence that says what became of the messages which were left at the close."""
         kept = left - self._lost
+        if not kept:
+            return (
+                f"{self._lost} events could neither be written to {self._disk.directory} nor sent to "
+                f"{self._settings.brokers}, and are lost; check VOICELOG_SPOOL_DIR"
+            )
         lost = f"; {self._lost} could not be written there and are lost" if self._lost else ""
         return (
             f"{kept} events were not acknowledged by {self._settings.brokers} within {timeout_s:.1f} s: they stay in "

@@ -82,7 +82,25 @@ def test_what_is_wrong_in_the_environment_is_said_and_left_out(
     assert state.current.settings.brokers == NOBODY
     (warning,) = [r.getMessage() for r in caplog.records if "LINGER" in r.getMessage()]
     assert warning.startswith("voicelog: VOICELOG_LINGER_MS is 'soon': expected a whole number from 0 on")
-    assert warning.endswith("it is left out")
+    assert warning.endswith("). It is left out.")
+
+
+def test_privacy_that_can_not_be_read_says_that_nothing_is_sent(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("VOICELOG_REDACT", "emial")
+    monkeypatch.setenv("VOICELOG_BROKER", NOBODY)
+    voicelog.configure(brokers=NOBODY, flush_timeout_ms=0)
+    redact, broker = (record.getMessage() for record in caplog.records)
+    assert redact.startswith("voicelog: VOICELOG_REDACT is 'emial': expected none, or some of phone, email, card")
+    assert redact.endswith("Until it can be read, no text is sent.")
+    assert broker.endswith("did you mean brokers (VOICELOG_BROKERS)? It is left out.")
+
+
+def test_a_setting_of_the_sinks_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"store is a setting of voicelog-sink, .*: set VOICELOG_STORE there"):
+        voicelog.configure(brokers=NOBODY, store="sqlite:///calls.db")
+    assert state.current is None
 
 
 def test_what_librdkafka_refuses_is_said_and_the_program_runs_on(caplog: pytest.LogCaptureFixture) -> None:
@@ -90,6 +108,7 @@ def test_what_librdkafka_refuses_is_said_and_the_program_runs_on(caplog: pytest.
     one_call()
     assert state.current is None
     assert "voicelog: off, librdkafka refuses the settings" in caplog.text
+    assert 'settings: Invalid value "NONSENSE" for configuration property "security.protocol". Check' in caplog.text
     assert "Check brokers, TLS and kafka_config" in caplog.text
 
 

@@ -237,7 +237,7 @@ def test_a_wrong_table_says_which_entry_which_value_and_what_was_expected(value:
         ("p.toml", "version = ", r"p.toml': the file can't be read: "),
         ("p.json", "{", r"p.json': the file can't be read: "),
         ("p.json", "[1]", r"prices \(.*p.json\) is \[1\]: Expected `object`, got `array`"),
-        ("p.toml", None, r"p.toml': the file can't be read: .*No such file"),
+        ("p.toml", None, r"p.toml': the file .*p.toml can't be read: No such file"),
     ],
 )
 def test_a_file_that_is_no_table_is_named(tmp_path: Path, name: str, content: str | None, sentence: str) -> None:
@@ -392,9 +392,9 @@ def test_configure_reads_the_table_and_refuses_a_wrong_one(tmp_path: Path) -> No
     file.write_text(TOML.replace("v1", "v2"), encoding="utf-8")
     voicelog.configure(brokers=NOBODY, flush_timeout_ms=0, prices=str(file))
     assert state.current is not first
-    with pytest.raises(ConfigError, match=r"entry 1 is 5: Expected `object`"):
+    with pytest.raises(ConfigError, match=r"entry 1 is 5: Expected `object`.*; expected are provider, model, "):
         voicelog.configure(brokers=NOBODY, flush_timeout_ms=0, prices={"version": "1", "prices": [5]})
-    with pytest.raises(ConfigError, match="the file can't be read"):
+    with pytest.raises(ConfigError, match=r"none\.toml can't be read: No such file"):
         voicelog.configure(brokers=NOBODY, flush_timeout_ms=0, prices=str(tmp_path / "none.toml"))
 
 
@@ -407,5 +407,5 @@ def test_a_wrong_table_in_the_environment_is_told_and_left_out(
     assert state.current is not None
     assert state.current.prices is None
     (warning,) = caplog.messages
-    assert "VOICELOG_PRICES: prices is 'none.toml': the file can't be read: " in warning
-    assert warning.endswith("; it is left out")
+    assert f"VOICELOG_PRICES: prices is 'none.toml': the file {Path.cwd() / 'none.toml'} can't be read: " in warning
+    assert warning.endswith("No such file or directory. No cost is computed.")

@@ -350,6 +350,18 @@ def test_a_directory_that_can_not_be_made_is_said_once_and_events_go_from_memory
     )
 
 
+def test_with_neither_disk_nor_broker_the_end_says_that_all_is_lost_and_where(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    directory = tmp_path / "file" / "spool"
+    producer, counters = make(brokers=NOBODY, spool_dir=str(directory))
+    produce(producer, range(3))
+    left = producer.close(0)
+    assert producer.loss(left, 0) == (
+        f"3 events could neither be written to {directory} nor sent to {NOBODY}, and are lost; check VOICELOG_SPOOL_DIR"
+    )
+    assert counters.get("failed") == 3
+
+
 FULL_DISK = """
     import json, resource, sys, voicelog
     voicelog.configure(
