@@ -33,7 +33,6 @@ class Call:
     """One simulated call."""
 
     name: str
-    variant: str
     says: list[Speech]
 
 
@@ -84,9 +83,9 @@ async def simulated_calls(client: openai.AsyncOpenAI, tts_model: str, sample_rat
     stop = await spoken("Sorry to interrupt. What time do you open on Saturday?", interrupts_after_s=4)
     table = await spoken("Do you have a free table this evening?")
     return [
-        Call("human", "a", [*human_recording(), hours]),
-        Call("story", "b", [dinner, story, stop]),
-        Call("table", "a", [table, hours]),
+        Call("human", [*human_recording(), hours]),
+        Call("story", [dinner, story, stop]),
+        Call("table", [table, hours]),
     ]
 
 

@@ -102,7 +102,7 @@ async def think(messages: list[ChatCompletionMessageParam], parameters: dict[str
         ) as chunks:
             async for chunk in chunks:
                 if chunk.usage:
-                    llm.usage(input_tokens=chunk.usage.prompt_tokens, output_tokens=chunk.usage.completion_tokens)
+                    llm.usage(chunk.usage)
                 for choice in chunk.choices:
                     if choice.finish_reason:
                         llm.set(finish_reason=choice.finish_reason)
@@ -184,7 +184,8 @@ async def take_turn(utterance: Utterance, parameters: dict[str, Any], caller: Ca
         interrupting.cancel()
         if not answering.done():
             turn.interrupt()
-            player.stop()
+            turn.played(audio_ms=player.stop())
+            turn.mark("audio_stopped")
             answering.cancel()
             print("            (is interrupted)")
         await asyncio.wait([answering])
@@ -195,12 +196,13 @@ async def take_turn(utterance: Utterance, parameters: dict[str, Any], caller: Ca
 async def take_call(call: Call, out: Path, speed: float) -> None:
     """Talk with one caller until they hang up."""
     name = f"{call.name}-{datetime.now():%m%d-%H%M%S}"
-    print(f"\n{name}, variant {call.variant}")
+    variant = voicelog.choose_variant("temperature", {"a": 1, "b": 1}, key=call.name)  # who calls again gets it again
+    print(f"\n{name}, variant {variant}")
     caller, player = Caller(call.says, speed), Player(TTS_RATE, speed)
-    with voicelog.session(name, variant=call.variant) as session:
+    with voicelog.session(name, variant=variant) as session:
         while utterance := await caller.listen():
             player.recording.caller(utterance.speech)
-            await take_turn(utterance, VARIANTS[call.variant], caller, player)
+            await take_turn(utterance, VARIANTS[variant], caller, player)
         session.disconnected("user_hangup")
     player.recording.save(out / f"{name}.wav")
     print(f"    sound   {out / name}.wav")

@@ -19,6 +19,7 @@ class Player:
         self._bytes_per_s = sample_rate_hz * 2 * speed
         self._speed = speed
         self._plays_until = 0.0
+        self._taken_bytes = 0
         self.speaking = asyncio.Event()
         """Set from the first PCM of an answer until all of it was played or it was stopped."""
         self.recording = Recording(sample_rate_hz)
@@ -27,6 +28,7 @@ class Player:
         """Take PCM for playback; waits while the line's buffer is full."""
         now = asyncio.get_running_loop().time()
         self._plays_until = max(self._plays_until, now) + len(pcm) / self._bytes_per_s
+        self._taken_bytes += len(pcm)
         self.recording.bot(pcm)
         self.speaking.set()
         await asyncio.sleep(self._plays_until - BUFFER_S / self._speed - now)
@@ -34,13 +36,20 @@ class Player:
     async def finish(self) -> None:
         """Wait until everything was played."""
         await asyncio.sleep(self._plays_until - asyncio.get_running_loop().time())
-        self.speaking.clear()
+        self._end()
 
-    def stop(self) -> None:
-        """Fall silent at once: what was not played yet is thrown away."""
+    def stop(self) -> float:
+        """Fall silent at once, and throw away what was not played; return how much of the answer was, milliseconds."""
         unplayed_s = max(0.0, self._plays_until - asyncio.get_running_loop().time())
-        self.recording.cut(int(unplayed_s * self._bytes_per_s) // 2)
+        unplayed_bytes = int(unplayed_s * self._bytes_per_s)
+        self.recording.cut(unplayed_bytes // 2)
+        played_s = (self._taken_bytes - unplayed_bytes) / 2 / self.recording.sample_rate_hz
+        self._end()
+        return max(0.0, played_s) * 1000
+
+    def _end(self) -> None:
         self._plays_until = 0.0
+        self._taken_bytes = 0
         self.speaking.clear()
 
 

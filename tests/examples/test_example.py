@@ -64,7 +64,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
             *(sys.executable, str(ORCHESTRATOR)),
             *("--out", str(folder), "--stats-file", str(folder / "stats.json")),
         ],
-        env=own_environment(),
+        env={**own_environment(), "VOICELOG_HEALTH_INTERVAL_MS": "0"},  # heartbeats are no part of any call
         capture_output=True,
         text=True,
         timeout=500,
@@ -103,6 +103,13 @@ def test_the_human_recording_is_understood(run: Run):
     assert SequenceMatcher(None, words(first["transcript"]), words(RECORDED)).ratio() > ALIKE
 
 
+def test_each_answer_of_the_model_has_its_tokens(run: Run):
+    for row in run.of(type="llm_request", status="ok"):
+        usage = json.loads(row["usage"])
+        assert usage["input_tokens"] > 0
+        assert usage["output_tokens"] > 0
+
+
 def test_each_answered_turn_has_a_latency_that_its_parts_sum_to(run: Run):
     turns = run.of(type="turn")
     assert len(turns) == 7
@@ -120,6 +127,13 @@ def test_the_interrupted_turn_is_marked_and_its_stages_are_no_errors(run: Run):
     assert "llm" in cut
     assert not [row for row in stages if row["status"] == "error"]
     assert all(row["response"] for row in stages if row["stage"] == "llm")
+
+
+def test_what_the_interruption_cut_off_is_known(run: Run):
+    (turn,) = [row for row in run.of(type="turn") if row["was_interrupted"]]
+    barge_in = json.loads(turn["barge_in"])
+    assert barge_in["stop_ms"] >= 0
+    assert 0 < barge_in["played_audio_ms"] < barge_in["synthesised_audio_ms"]
 
 
 def test_the_failed_tool_is_recorded_with_its_stack_and_the_call_goes_on(run: Run):
