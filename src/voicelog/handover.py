@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
 from voicelog import tracing
-from voicelog.clean import clean, text
+from voicelog.clean import clean, shown, text
 from voicelog.client import Client, state
 from voicelog.context import session_var
 from voicelog.fields import fit
@@ -36,6 +36,9 @@ def inject(headers: MutableMapping[str, str], *, environ: bool | None = None) ->
     session = session_var.get()
     if session is None or session.id is None:
         return
+    if isinstance(headers, list) or not hasattr(type(headers), "__setitem__"):
+        _refuse(headers)
+        return
     try:
         for name, value in _found(session).items():
             in_environ = headers is os.environ if environ is None else environ
@@ -43,6 +46,12 @@ def inject(headers: MutableMapping[str, str], *, environ: bool | None = None) ->
     except Exception as exc:
         if state.current is not None:
             state.current.fault("inject", exc)
+
+
+def _refuse(headers: object) -> None:
+    if state.current is not None:
+        sentence = f"inject({shown(headers)}): expected a mapping, such as a dict; whose items() are Kafka's headers"
+        state.current.invalid("inject", sentence)
 
 
 def _found(session: Session) -> dict[str, str]:

@@ -250,6 +250,6 @@ def _checked_id(client: Client, given: Any) -> str:
     if given is None:
         return client.ids.session()
     if not isinstance(given, str):
-        sentence = f"session id {shown(given)} is a {type(given).__name__}: expected a text; taken as one"
+        sentence = f"session id {shown(given)} is of type {type(given).__name__}: expected a text; taken as one"
         client.invalid("session.id", sentence)
     return text(given) or client.ids.session()

@@ -78,6 +78,15 @@ def test_without_a_session_nothing_is_injected(captured: Capture) -> None:
     assert headers == {}
 
 
+@pytest.mark.parametrize("headers", [[], None, (("a", "b"),)])
+def test_headers_that_are_no_mapping_are_refused_with_what_to_give(captured: Capture, headers: Any) -> None:
+    with (
+        voicelog.session("call"),
+        pytest.raises(ConfigError, match=r"^inject\(.*\): expected a mapping"),
+    ):
+        voicelog.inject(headers)
+
+
 def test_the_current_span_goes_with_the_session(captured: Capture) -> None:
     headers: dict[str, str] = {}
     tracer = TracerProvider().get_tracer("test")

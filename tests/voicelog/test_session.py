@@ -281,7 +281,7 @@ def test_any_session_id_makes_a_key(lenient: Capture, given_id: Any, taken: str,
 
 
 def test_a_session_id_that_is_no_text_raises_in_a_users_test(captured: Capture) -> None:
-    with pytest.raises(ConfigError, match="session id 5 is a int: expected a text"):
+    with pytest.raises(ConfigError, match="session id 5 is of type int: expected a text"):
         voicelog.session(5).start()  # type: ignore[arg-type]
 
 
