@@ -50,7 +50,7 @@ def inject(headers: MutableMapping[str, str], *, environ: bool | None = None) ->
 
 def _refuse(headers: object) -> None:
     if state.current is not None:
-        sentence = f"inject({shown(headers)}): expected a mapping, such as a dict; whose items() are Kafka's headers"
+        sentence = f"inject({shown(headers)}): expected a mapping, such as a dict, whose items() are Kafka's headers"
         state.current.invalid("inject", sentence)
 
 
