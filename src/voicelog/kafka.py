@@ -104,9 +104,9 @@ def error_of(exc: Exception) -> BrokerError:
 
 
 def sentence_of(exc: Exception) -> str:
-    """Return what an exception says, of librdkafka's without its code and value."""
+    """Return what an exception says; of librdkafka's its sentence and name."""
     error = exc.args[0] if exc.args else None
-    return error.str() if isinstance(error, KafkaError) else str(exc)
+    return f"{error.str()} ({error.name()})" if isinstance(error, KafkaError) else str(exc)
 
 
 def config(settings: Settings, on_report: Report, on_error: Callable[[KafkaError], None]) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def test_what_librdkafka_refuses_is_said_and_the_program_runs_on(caplog: pytest.
     one_call()
     assert state.current is None
     assert "voicelog: off, librdkafka refuses the settings" in caplog.text
-    assert 'settings: Invalid value "NONSENSE" for configuration property "security.protocol". Check' in caplog.text
+    assert ': Invalid value "NONSENSE" for configuration property "security.protocol" (_INVALID_ARG). ' in caplog.text
     assert "Check brokers, TLS and kafka_config" in caplog.text
 
 

@@ -77,7 +77,7 @@ def test_a_message_that_is_too_large_is_refused_and_said_once(make: Make, caplog
     producer, _ = make(brokers=NOBODY)
     assert [producer.produce("voice-events", b"k", b"x" * 9_000_000, None) for _ in range(2)] == ["refused"] * 2
     (warning,) = [r.getMessage() for r in caplog.records if "librdkafka refused" in r.getMessage()]
-    assert "MSG_SIZE_TOO_LARGE" in warning
+    assert warning.endswith("event: Unable to produce message: Broker: Message size too large (MSG_SIZE_TOO_LARGE)")
 
 
 def test_without_a_broker_one_warning_says_what_to_do(make: Make, caplog: pytest.LogCaptureFixture) -> None:
