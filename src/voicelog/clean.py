@@ -66,9 +66,9 @@ class Cleaner:
     def clean(self, value: Any, depth: int = 0) -> Any:
         """Return `value`, which is at `depth`, as something JSON can say."""
         self._left -= 1
-        if value is None or isinstance(value, bool):
-            return value
-        try:
+        try:  # isinstance too asks the value: a proxy without its object may raise there
+            if value is None or isinstance(value, bool):
+                return value
             if isinstance(value, str):
                 return self.say(value)
             if isinstance(value, numbers.Real):
@@ -104,8 +104,8 @@ class Cleaner:
 
     def name(self, key: Any) -> str:
         """Return a key as a text."""
-        found = text(key, MAX_REPR_CHARS) if isinstance(key, (str, int)) else shown(key, MAX_REPR_CHARS)
-        return self.say(found)
+        is_plain = issubclass(type(key), (str, int))
+        return self.say(text(key, MAX_REPR_CHARS) if is_plain else shown(key, MAX_REPR_CHARS))
 
     def _other(self, value: Any, depth: int) -> Any:
         if type(value).__name__ in ("bool", "bool_"):  # numpy's

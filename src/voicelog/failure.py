@@ -16,9 +16,10 @@ _INTERRUPTED: tuple[type[BaseException], ...] = (GeneratorExit, KeyboardInterrup
 
 def status_of(exc: BaseException) -> str:
     """Return how a stage ended that `exc` left: error, cancelled or interrupted."""
-    if isinstance(exc, _CANCELLED):
+    kind = type(exc)
+    if issubclass(kind, _CANCELLED):
         return "cancelled"
-    return "interrupted" if isinstance(exc, _INTERRUPTED) else "error"
+    return "interrupted" if issubclass(kind, _INTERRUPTED) else "error"
 
 
 def describe(exc: BaseException) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def _message(exc: BaseException) -> str:
 
 
 def _stack(exc: BaseException) -> str | None:
-    if not isinstance(exc, BaseException):
+    if not issubclass(type(exc), BaseException):
         return None
     try:
         text = "".join(traceback.format_exception(exc))

@@ -88,7 +88,7 @@ class Given:
         if value is None:
             self._fields.pop(name, None)
             return
-        if name == "prompt" and isinstance(value, (list, dict, tuple)):
+        if name == "prompt" and issubclass(type(value), (list, dict, tuple)):
             if not self._captures(name):
                 return
             value = encode_value(clean(value)).decode()

@@ -100,7 +100,7 @@ def metric(name: str, value: float, unit: str | None = None, **attributes: Any) 
     if client is None:
         return
     number = fit((float,), value)
-    if number is None or not isinstance(name, str) or not name:
+    if number is None or not issubclass(type(name), str) or not name:
         client.invalid("metric", f"metric({shown(name)}, {shown(value)}): expected a name and a finite number")
         return
     fields: dict[str, Any] = {"name": text(name), "value": number}
@@ -114,7 +114,7 @@ def log_error(exc: BaseException, **attributes: Any) -> None:
     client = state.current
     if client is None:
         return
-    if not isinstance(exc, BaseException):
+    if not issubclass(type(exc), BaseException):
         client.invalid("log_error", f"log_error({shown(exc)}): expected an exception; its text is taken")
     session = session_var.get()
     if session is not None and session.stream is not None:

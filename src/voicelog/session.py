@@ -249,7 +249,7 @@ def _text(value: Any) -> str | None:
 def _checked_id(client: Client, given: Any) -> str:
     if given is None:
         return client.ids.session()
-    if not isinstance(given, str):
+    if not issubclass(type(given), str):
         sentence = f"session id {shown(given)} is of type {type(given).__name__}: expected a text; taken as one"
         client.invalid("session.id", sentence)
     return text(given) or client.ids.session()

@@ -189,7 +189,7 @@ class Stage(Given):
     def _given_place(
         self, given: Any, session: Session | None, turn: Turn | None
     ) -> tuple[Session | None, Turn | None]:
-        if not isinstance(given, Turn):
+        if not issubclass(type(given), Turn):
             self._invalid("stage.turn", f"turn={shown(given)}: expected a turn, as voicelog.turn() gives it")
         elif given.session is not None:
             return given.session, given
@@ -306,7 +306,7 @@ class Stage(Given):
             self.fail(error)
         if attempts:
             self._fields["attempts"] = attempts
-        if isinstance(status, str) and status in STATUSES:
+        if issubclass(type(status), str) and status in STATUSES:
             self._status = status
         elif status is not None:
             self._invalid("publish.status", f"status={shown(status)}: expected one of {', '.join(STATUSES)}")
@@ -436,7 +436,7 @@ def stage(
         fits = fits and type(model) is str
     if type(name) is str:
         return Stage(name, fields, turn, fits)
-    if callable(name) and not isinstance(name, str):
+    if callable(name) and not issubclass(type(name), str):
         return Stage("", fields, turn)(name)
     return Stage("" if name is None else name, fields, turn)
 

@@ -33,7 +33,7 @@ class TurnMarks:
     ) -> None:
         """Keep a mark; what was kept under its name before, by either clock, no longer holds."""
         ago = fit((float,), ago_ms)
-        if not isinstance(name, str) or not name or ago is None or abs(ago) > MAX_AGO_MS:
+        if not issubclass(type(name), str) or not name or ago is None or abs(ago) > MAX_AGO_MS:
             what = f"mark({shown(name)}, ago_ms={shown(ago_ms)})"
             client.invalid("mark", f"{what}: expected a name and milliseconds within a day")
             return
@@ -68,7 +68,7 @@ class TurnMarks:
 
 
 def _anchor(client: Client, given: str | None) -> str:
-    if given is None or (isinstance(given, str) and given in ANCHORS):
+    if given is None or (issubclass(type(given), str) and given in ANCHORS):
         return given or "manual"
     client.invalid("mark.anchor", f"mark(anchor={shown(given)}): expected one of {', '.join(ANCHORS)}")
     return "manual"

@@ -44,7 +44,7 @@ def _shares(weights: Any) -> dict[str, float]:
     shares: dict[str, float] = {}
     for variant, given in (fit((dict,), weights) or {}).items():
         weight = fit((float,), given)
-        if not isinstance(variant, str) or not variant or weight is None or weight < 0:
+        if not issubclass(type(variant), str) or not variant or weight is None or weight < 0:
             return {}
         if weight > 0:
             shares[variant] = weight
@@ -52,7 +52,7 @@ def _shares(weights: Any) -> dict[str, float]:
 
 
 def _first(weights: Any) -> str:
-    return min((variant for variant in fit((dict,), weights) or {} if isinstance(variant, str)), default="")
+    return min((variant for variant in fit((dict,), weights) or {} if issubclass(type(variant), str)), default="")
 
 
 def _key(name: Any, key: Any) -> str:

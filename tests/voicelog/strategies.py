@@ -39,6 +39,15 @@ class BadMapping(dict):  # type: ignore[type-arg]
         raise RuntimeError(message)
 
 
+class Proxy:
+    """An object that stands for another, where that is not at hand: even its class can't be asked."""
+
+    @property
+    def __class__(self) -> Any:
+        message = "outside of its context"
+        raise RuntimeError(message)
+
+
 class NumpyLike:
     """A number as numpy has them: no int, no float, but both on request."""
 
@@ -61,8 +70,8 @@ def _cycle() -> list[Any]:
 
 ODD: tuple[Any, ...] = (
     "\ud800", "", "x" * 3000, 10**5000, -(10**400), 2**64, float("nan"), float("inf"), 1e308, -1.0, b"\xff", object(),
-    Awkward(), BadMapping(a=1), NumpyLike(), IntSubclass(5), _cycle(), {1: {2: 3}}, {None: 1, (1, 2): 2}, {"\ud800": 1},
-    {1, 2}, ValueError, ValueError("x"), lambda: None, 1 + 2j, range(3), iter([1]),
+    Awkward(), Proxy(), BadMapping(a=1), NumpyLike(), IntSubclass(5), _cycle(), {1: {2: 3}}, {None: 1, (1, 2): 2},
+    {"\ud800": 1}, {1, 2}, ValueError, ValueError("x"), lambda: None, 1 + 2j, range(3), iter([1]),
 )  # fmt: skip
 
 ANYTHING = st.one_of(

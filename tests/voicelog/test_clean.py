@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 from hypothesis import example, given
-from tests.voicelog.strategies import ANYTHING, JSON, Awkward, BadMapping, IntSubclass, NumpyLike
+from tests.voicelog.strategies import ANYTHING, JSON, Awkward, BadMapping, IntSubclass, NumpyLike, Proxy
 
 from voicelog.clean import CUT, MAX_DEPTH, MAX_ITEMS, clean, shown, text
 from voicelog.events import Figure
@@ -50,9 +50,11 @@ def test_what_json_can_not_say_is_said_otherwise() -> None:
         "tuple": (1, 2), "uuid": uuid.UUID(int=1), "day": datetime.date(2026, 1, 2), "decimal": Decimal("1.5"),
         "enum": Colour.RED, "status": HTTPStatus.OK, "like": NumpyLike(), 5: "five", (1, 2): "pair",
         "figure": Figure(value_ms=1.0), "awkward": Awkward(), "unread": BadMapping(a=1), "complex": 1 + 2j,
+        "proxy": Proxy(),
     }  # fmt: skip
     cleaned = clean(given)
-    like = cleaned.pop("like")
+    like, proxy = cleaned.pop("like"), cleaned.pop("proxy")
+    assert "Proxy object" in proxy
     assert "NumpyLike object" in like
     assert cleaned == {
         "surrogate": "a?b", "nan": None, "inf": None, "big": str(2**70), "huge": "<int of 16610 bits>", "bytes": "eA==",

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.voicelog.strategies import ANYTHING, Awkward
+from tests.voicelog.strategies import ANYTHING, Awkward, Proxy
 
 import voicelog
 from voicelog.context import stage_var
@@ -440,6 +440,22 @@ def test_whatever_is_given_the_event_can_be_read_and_nothing_raises(
         assert [event.stage for event in captured.events] == [None, name, None]
         assert [event.seq for event in captured.events] == [1, 2, 3]
         assert captured.counters.snapshot()["faults"] == {}
+
+
+def test_one_attribute_that_can_not_even_be_asked_its_class_spoils_no_other(lenient: Capture) -> None:
+    with voicelog.session(attributes={"user": Proxy(), "tenant": "acme"}), voicelog.turn() as turn:
+        with voicelog.stage("llm", prompt=Proxy()) as llm:  # type: ignore[call-overload]
+            llm.set(user=Proxy(), plan="gold", deep=[Proxy(), 1])
+            llm.fail(Proxy())
+        turn.mark(Proxy())  # type: ignore[arg-type]
+        turn.set(user=Proxy(), plan="gold")
+        voicelog.log_error(Proxy())  # type: ignore[arg-type]
+    started, failed, _, told, _ = lenient.events
+    assert started.attributes.pop("user").startswith("<tests.voicelog.strategies.Proxy object")
+    assert started.attributes == {"tenant": "acme"}
+    assert (failed.attributes["plan"], failed.attributes["deep"][1], failed.status) == ("gold", 1, "error")
+    assert told.attributes["plan"] == "gold"
+    assert lenient.counters.snapshot()["faults"] == {}
 
 
 def test_switched_off_a_stage_is_only_a_block() -> None:
