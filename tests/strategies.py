@@ -43,8 +43,8 @@ figures = st.builds(
     anchor=st.none() | st.sampled_from(ANCHORS),
 )
 attempts = st.builds(
-    Attempt, provider=st.none() | texts, model=st.none() | texts, start_ms=numbers, duration_ms=numbers,
-    status=st.sampled_from(STATUSES), error=st.none() | errors,
+    Attempt, provider=st.none() | texts, model=st.none() | texts, start_ms=st.none() | numbers,
+    duration_ms=st.none() | numbers, status=st.sampled_from(STATUSES), error=st.none() | errors,
 )  # fmt: skip
 barge_ins = st.builds(
     BargeIn, onset_us=moments, stop_us=st.none() | moments, stop_ms=st.none() | numbers,

@@ -191,24 +191,41 @@ def _described(exc: BaseException) -> dict[str, Any]:
 def attempts_given(client: Client, value: Any) -> list[Row]:
     """Return the attempts that publish_*(attempts=[{...}, ...]) was given, without what does not fit, which is counted.
 
-    Each may have provider, model, start_ms (default: the end of the one before), duration_ms, status (default: error
-    where it has an error, else ok) and error (an exception or a text).
+    Each may have provider, model, start_ms (default: the end of the one before, where that is known), duration_ms,
+    status (default: error where it has an error, else ok) and error (an exception or a text).
     """
     if value is None:
         return []
-    if not isinstance(value, (list, tuple)) or not all(isinstance(one, Mapping) for one in value):
+    given = _dicts(value)
+    if given is None:
         client.invalid("publish.attempts", f"attempts={shown(value)}: expected a list of dicts")
         return []
-    if len(value) > MAX_ATTEMPTS:
-        client.invalid("publish.attempts", f"attempts has {len(value)}: the first {MAX_ATTEMPTS} are kept")
+    if len(given) > MAX_ATTEMPTS:
+        client.invalid("publish.attempts", f"attempts has {len(given)}: the first {MAX_ATTEMPTS} are kept")
     rows: list[Row] = []
-    for one in value[:MAX_ATTEMPTS]:
-        end_ms = rows[-1]["start_ms"] + rows[-1].get("duration_ms", 0.0) if rows else 0.0
-        rows.append({"start_ms": end_ms, **_given_row(client, one)})
+    for one in given[:MAX_ATTEMPTS]:
+        rows.append(_given_row(client, one))
+        _set_start(rows)
     return rows
 
 
-def _given_row(client: Client, given: Mapping[str, Any]) -> Row:
+def _dicts(value: Any) -> list[Row] | None:
+    """Return copies of the dicts in a list; None where it is none, or one of them can't be read."""
+    try:
+        is_list = isinstance(value, (list, tuple)) and all(isinstance(one, Mapping) for one in value)
+        return [dict(one.items()) for one in value] if is_list else None
+    except Exception:  # a user's object may do anything while it is read
+        return None
+
+
+def _set_start(rows: list[Row]) -> None:
+    """Let the last row start at the end of the one before, where neither says otherwise and both are known."""
+    before = rows[-2] if len(rows) > 1 else {"start_ms": 0.0, "duration_ms": 0.0}
+    if "start_ms" in before and "duration_ms" in before:
+        rows[-1].setdefault("start_ms", before["start_ms"] + before["duration_ms"])
+
+
+def _given_row(client: Client, given: Row) -> Row:
     row: Row = {}
     for name, value in given.items():
         found = _fitted(name, value) if value is not None else None
@@ -221,19 +238,22 @@ def _given_row(client: Client, given: Mapping[str, Any]) -> Row:
 
 
 def _fitted(name: Any, value: Any) -> Any:
+    if not issubclass(type(name), str):
+        return None
     if name in ("provider", "model"):
         return fit((str,), value) or None
     if name in ("start_ms", "duration_ms"):
         number = fit((float,), value)
         return number if number is not None and number >= 0 else None
     if name == "status":
-        return value if isinstance(value, str) and value in STATUSES else None
+        return value if issubclass(type(value), str) and value in STATUSES else None
     if name == "error":
         return _error_given(value)
     return None
 
 
 def _error_given(value: Any) -> dict[str, Any] | None:
-    if isinstance(value, BaseException):
+    kind = type(value)
+    if issubclass(kind, BaseException):
         return _described(value)
-    return {"type": "error", "message": text(value, MAX_MESSAGE_CHARS)} if isinstance(value, str) else None
+    return {"type": "error", "message": text(value, MAX_MESSAGE_CHARS)} if issubclass(kind, str) else None

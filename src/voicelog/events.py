@@ -86,9 +86,9 @@ class Attempt:
 
     provider: str | None = None
     model: str | None = None
-    start_ms: float = 0.0
+    start_ms: float | None = None
     """From the stage's start, milliseconds."""
-    duration_ms: float = 0.0
+    duration_ms: float | None = None
     status: str = "ok"
     error: ErrorInfo | None = None
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.voicelog.strategies import ANYTHING, Awkward
+from tests.voicelog.strategies import ANYTHING, Awkward, BadMapping
 
 import voicelog
 from voicelog.attempts import MAX_ATTEMPTS, MAX_MESSAGE_CHARS, MAX_STACK_CHARS, NO_ATTEMPT
@@ -410,10 +410,20 @@ def test_published_attempts_are_recorded_and_name_who_answered(captured: Capture
     assert second.attempts[0].error == ErrorInfo(type="error", message="429")
 
 
+def test_a_published_attempt_whose_times_are_not_known_has_none(captured: Capture) -> None:
+    with voicelog.session():
+        voicelog.publish_llm_request(attempts=[{"error": "429"}, {"error": "429", "start_ms": 5}, {"duration_ms": 7}])
+    times = [(one.start_ms, one.duration_ms) for one in captured.of("llm_request")[0].attempts]
+    assert times == [(0.0, None), (5.0, None), (None, 7.0)]
+    with voicelog.session():
+        voicelog.publish_llm_request(attempts=[{"duration_ms": 1e308, "start_ms": 1e308}, {"duration_ms": 1e308}])
+    assert captured.of("llm_request")[1].attempts[1].start_ms is None
+
+
 @pytest.mark.parametrize(
     ("attempts", "kept"),
     [
-        ("openai", None), ([5], None), (Awkward(), None),
+        ("openai", None), ([5], None), (Awkward(), None), ([BadMapping(provider="a"), {}], None),
         ([{"provider": 5}, {}], [(None, None, "ok")] * 2),
         ([{"duration_ms": -1}, {}], [(None, None, "ok")] * 2),
         ([{"status": "fine"}, {}], [(None, None, "ok")] * 2),
