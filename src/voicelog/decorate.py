@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextvars import Token
@@ -100,7 +101,7 @@ def _generator(function: Callable[..., Any], make: MakeStage) -> Callable[..., A
 def _async_generator(function: Callable[..., Any], make: MakeStage) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         inner, steps, given = function(*args, **kwargs), _Steps(make()), None
-        step = inner.asend
+        step = _first_of(inner)
         try:
             while True:
                 steps.enter()
@@ -121,6 +122,23 @@ def _async_generator(function: Callable[..., Any], make: MakeStage) -> Callable[
             raise
 
     return call
+
+
+def _first_of(inner: AsyncGenerator[Any, Any]) -> Callable[[Any], Any]:
+    """Return the first step of a generator that the event loop is not told of, as it is told of the one around it.
+
+    A loop that ends closes all that it knows at once, and would find the inner one in the middle of being closed.
+    """
+
+    def step(given: Any) -> Any:
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(None, None)
+        try:
+            return inner.asend(given)
+        finally:
+            sys.set_asyncgen_hooks(*hooks)
+
+    return step
 
 
 class _Steps:

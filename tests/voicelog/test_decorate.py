@@ -324,6 +324,29 @@ def test_an_abandoned_async_generator_ends_at_its_last_item() -> None:
     assert [(e.status, e.items, e.duration_ms) for e in captured.of("tts_result")] == [("interrupted", 1, 10)] * 2
 
 
+@pytest.mark.parametrize("decorate", [lambda function: function, voicelog.stage("tts")], ids=["bare", "decorated"])
+def test_a_loop_that_ends_closes_an_open_async_generator_in_order(captured: Capture, decorate: Any) -> None:
+    said: list[str] = []
+
+    @decorate
+    async def audio() -> AsyncGenerator[bytes]:
+        try:
+            yield b"frame"
+        finally:
+            await asyncio.sleep(0)
+            said.append("closed")
+
+    async def main() -> AsyncGenerator[bytes]:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context["message"]))
+        frames = audio()
+        await anext(frames)
+        return frames
+
+    with voicelog.session():
+        asyncio.run(main())
+    assert said == ["closed"]
+
+
 def test_a_generator_that_is_never_started_is_no_stage(captured: Capture) -> None:
     with voicelog.session():
         voicelog.stage(generator)(1).close()
