@@ -15,7 +15,7 @@ from voicelog.counters import Counters, logger
 from voicelog.kafka import sentence_of
 from voicelog.prices import with_prices
 from voicelog.producer import KafkaProducer
-from voicelog.session import open_sessions
+from voicelog.session import open_sessions, those_open
 from voicelog.settings import Settings, load, refuse_the_sinks
 from voicelog.spool import SpoolProducer
 
@@ -86,7 +86,7 @@ def _at_exit() -> None:
     client = state.current
     if client is None or client.closed:
         return
-    for session in list(open_sessions):
+    for session in those_open():
         try:
             session.end_at_exit()
         except Exception as exc:
@@ -126,7 +126,7 @@ def _after_fork() -> None:
             "in %.1f s. Fork before the first session, or start processes with spawn.", FORK_WAIT_S,
         )  # fmt: skip
         return
-    for session in list(open_sessions):
+    for session in those_open():
         session.renew_stream(state.current)
     _follow_multiprocessing()
 
@@ -165,7 +165,7 @@ def _stop(client: Client, timeout_s: float) -> int:
         client.background.close()
     left = client.producer.close(timeout_s)
     if left:
-        logger.warning("voicelog: %s", client.producer.loss(left, timeout_s))
+        client.counters.say(client.producer.loss(left, timeout_s))
     return left
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -22,8 +21,6 @@ MAX_STACK_CHARS = 4_000
 MAX_MESSAGE_CHARS = 1_000
 
 Row = dict[str, Any]
-_making = threading.Lock()
-"""Two threads may make the first attempt of one stage at once."""
 
 
 class Attempts:
@@ -157,7 +154,10 @@ def attempt_of(stage: Stage, client: Client | None, provider: Any, model: Any) -
     """Return an attempt of a stage that is open with `client`, or one that records nothing."""
     if client is None:
         return NO_ATTEMPT
-    with _making:
+    session, _ = stage.place
+    if session is None:
+        return NO_ATTEMPT
+    with session.lock:  # two threads may make the first attempt at once; a fork gives the child a lock of its own
         attempts = stage.attempts(client)
     given = {"provider": _name(client, "provider", provider), "model": _name(client, "model", model)}
     named = {name: value for name, value in given.items() if value}

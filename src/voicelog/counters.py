@@ -94,7 +94,14 @@ class Counters:
             if first:
                 self._warned.add((name, label))
         if first:
+            self.say(sentence)
+
+    def say(self, sentence: str) -> None:
+        """Say `sentence` in a warning; a logging handler or filter of the program's that raises is counted."""
+        try:
             logger.warning("voicelog: %s", sentence)
+        except Exception:
+            self.add("faults", "warning")
 
     def snapshot(self) -> dict[str, Any]:
         """Return every counter: a number, or a dict by label where the counter has one."""

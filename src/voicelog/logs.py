@@ -23,21 +23,29 @@ class LogHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Send one record; its exception, when it has one, with the stack trace."""
         client = state.current
-        if client is None or record.name.partition(".")[0] in ("voicelog", "voicelog_sink"):
-            return
-        if session_var.get() is None and record.levelno < logging.WARNING:
+        if client is None:
             return
         try:
-            fields: dict[str, Any] = {
-                "level": text(record.levelname),
-                "logger": text(record.name),
-                "message": self.format_message(record),
-            }
-            if record.exc_info and record.exc_info[1] is not None:
-                fields |= {"error": describe(record.exc_info[1])}
-            emit_here("log", fields, {})
+            if self._is_sent(record):
+                emit_here("log", self._fields(record), {})
         except Exception as exc:
             client.fault("log", exc)
+
+    @staticmethod
+    def _is_sent(record: logging.LogRecord) -> bool:
+        if text(record.name).partition(".")[0] in ("voicelog", "voicelog_sink"):
+            return False
+        return session_var.get() is not None or record.levelno >= logging.WARNING
+
+    def _fields(self, record: logging.LogRecord) -> dict[str, Any]:
+        fields: dict[str, Any] = {
+            "level": text(record.levelname),
+            "logger": text(record.name),
+            "message": self.format_message(record),
+        }
+        if record.exc_info and record.exc_info[1] is not None:
+            fields["error"] = describe(record.exc_info[1])
+        return fields
 
     @staticmethod
     def format_message(record: logging.LogRecord) -> str:

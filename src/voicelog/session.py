@@ -26,6 +26,15 @@ open_sessions: WeakSet[Session] = WeakSet()
 """The sessions that are recorded in this process; a forked child gives each a stream of its own."""
 
 
+def those_open() -> list[Session]:
+    """Return the sessions that are recorded in this process. Safe from any thread."""
+    while True:
+        try:
+            return list(open_sessions)
+        except RuntimeError:  # another thread has opened one meanwhile
+            continue
+
+
 class Session:
     """One call: `with voicelog.session("call-123") as session`, `async with`, or start() and end().
 

@@ -325,8 +325,9 @@ class Stage(Given):
 
     def started_fields(self) -> dict[str, Any]:
         """Return the fields of a stage_started event for this open stage."""
+        mine = self._fields.copy()  # another thread may end the stage meanwhile
         fields = {"stage": self.name, "span_id": self.span_id}
-        fields |= {name: self._fields[name] for name in ("provider", "model") if name in self._fields}
+        fields |= {name: mine[name] for name in ("provider", "model") if name in mine}
         if self._turn is not None and self._turn.id is not None:
             fields["turn_id"] = self._turn.id
         return fields

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any
 
 import pytest
 from tests.voicelog.strategies import Awkward
 
 import voicelog
 from voicelog.events import Log
-from voicelog.testing import Capture
+from voicelog.testing import Capture, capture
 
 
 @pytest.fixture
@@ -55,6 +57,33 @@ def test_a_record_that_can_not_be_formatted_is_sent_as_it_is(captured: Capture) 
     for message, args in (("%d words", ("three",)), (Awkward(), ())):
         voicelog.LogHandler().handle(logging.LogRecord("bot", logging.WARNING, __file__, 1, message, args, None))
     assert [event.message for event in captured.events] == ["%d words", "<Awkward whose repr fails>"]
+
+
+@pytest.mark.parametrize("given", [{}, {"levelno": logging.ERROR}, {"name": "bot", "exc_info": True}])
+def test_an_unfinished_record_raises_nothing_and_is_sent_or_counted(given: dict[str, Any]) -> None:
+    """makeLogRecord(), for records that came from elsewhere, fills in None."""
+    with capture(strict=False) as captured:
+        for call in (nullcontext(), voicelog.session()):
+            with call:
+                voicelog.LogHandler().handle(logging.makeLogRecord({"msg": "x", **given}))
+        assert len(captured.of("log")) + captured.counters.get("faults") == 2
+
+
+def test_a_programs_own_handler_that_raises_does_not_so_through_voicelog() -> None:
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise LookupError(record.getMessage())
+
+    handler = Broken()
+    logging.getLogger("voicelog").addHandler(handler)
+    try:
+        with capture(strict=False) as captured, voicelog.session(), voicelog.stage("stt") as stt:
+            stt.set(confidence="high")
+    finally:
+        logging.getLogger("voicelog").removeHandler(handler)
+    assert captured.counters.snapshot()["invalid"] == {"stage.confidence": 1}
+    assert captured.counters.snapshot()["faults"] == {"warning": 1}
+    assert len(captured.of("stt_result")) == 1
 
 
 def test_voicelogs_own_records_are_not_sent(lenient: Capture) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import random
+import sys
 import threading
 import uuid
 from contextlib import suppress
@@ -19,7 +20,7 @@ import voicelog
 from voicelog.context import session_var
 from voicelog.errors import ConfigError
 from voicelog.events import SessionEnded, SessionStarted
-from voicelog.session import open_sessions
+from voicelog.session import Session, open_sessions, those_open
 from voicelog.testing import START_US, Capture, capture
 
 
@@ -302,6 +303,30 @@ def test_a_session_is_let_go_of_at_its_end(captured: Capture) -> None:
     with voicelog.session():
         assert len(open_sessions) == before + 1
     assert len(open_sessions) == before
+
+
+def test_those_open_are_found_while_other_threads_open_and_end_some(captured: Capture) -> None:
+    done = threading.Event()
+    before = sys.getswitchinterval()
+
+    def open_and_end() -> None:
+        while not done.is_set():
+            some = [Session() for _ in range(50)]
+            open_sessions.update(some)
+            open_sessions.difference_update(some)
+
+    threads = [threading.Thread(target=open_and_end) for _ in range(2)]
+    sys.setswitchinterval(1e-6)
+    try:
+        with voicelog.session() as mine:
+            for thread in threads:
+                thread.start()
+            assert all(mine in those_open() for _ in range(3000))
+    finally:
+        done.set()
+        sys.setswitchinterval(before)
+        for thread in threads:
+            thread.join()
 
 
 def test_an_id_is_random_when_none_is_given() -> None:
