@@ -198,7 +198,7 @@ def attempts_given(client: Client, value: Any) -> list[Row]:
         return []
     given = _dicts(value)
     if given is None:
-        client.invalid("publish.attempts", f"attempts={shown(value)}: expected a list of dicts")
+        client.invalid("publish.attempts", f"attempts={client.shown('errors', value)}: expected a list of dicts")
         return []
     if len(given) > MAX_ATTEMPTS:
         client.invalid("publish.attempts", f"attempts has {len(given)}: the first {MAX_ATTEMPTS} are kept")
@@ -232,7 +232,7 @@ def _given_row(client: Client, given: Row) -> Row:
         if found is not None:
             row[name] = found
         elif value is not None:
-            what = f"attempts: {shown(name)}={shown(value)}"
+            what = f"attempts: {shown(name)}={client.shown('errors', value)}"
             client.invalid("publish.attempts", f"{what}: expected provider, model, milliseconds, a status or an error")
     return {"status": "error" if "error" in row else "ok", **row}
 

@@ -161,7 +161,8 @@ class Client:
         try:
             return encode_value({name: clean(value) for name, value in event.items()})
         except Exception as exc:
-            self.counters.report("dropped", "encode", f"an event can't be written as JSON: {shown(exc)}")
+            sentence = self._sentence(f"an event can't be written as JSON: {shown(exc)}")
+            self.counters.report("dropped", "encode", sentence)
             return None
 
     def _cut(self, value: bytes) -> bytes:
@@ -181,8 +182,19 @@ class Client:
         headers = tracing.stamp(fields)
         self.emit(stream, kind, stream.anchor.mono_ns, fields, headers)
 
+    def shown(self, kind: str, value: Any) -> str:
+        """Return a value for a sentence; of content that is not sent its type alone."""
+        return f"<{type(value).__name__}>" if kind in self.left_out else shown(value)
+
+    def _sentence(self, sentence: str) -> str:
+        return self.redactor.text(sentence) if self.redactor is not None else sentence
+
     def invalid(self, what: str, sentence: str) -> None:
-        """Count a wrong value or call, and say so once; raises ConfigError under voicelog.testing.capture()."""
+        """Count a wrong value or call, and say so once; raises ConfigError under voicelog.testing.capture().
+
+        The sentence may show the value, so it is redacted as a text of an event is.
+        """
+        sentence = self._sentence(sentence)
         if self.strict:
             raise ConfigError(sentence)
         self.counters.report("invalid", what, sentence)
@@ -192,7 +204,8 @@ class Client:
         if self.strict:
             raise exc
         self.counters.add("faults", where)
-        self.counters.warn_once("faults", where, f"internal error in {where}, your program goes on: {shown(exc)}")
+        sentence = self._sentence(f"internal error in {where}, your program goes on: {shown(exc)}")
+        self.counters.warn_once("faults", where, sentence)
 
     def no_session(self, what: str) -> None:
         """Count an event that belongs to no session."""

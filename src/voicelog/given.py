@@ -94,9 +94,13 @@ class Given:
             value = encode_value(clean(value)).decode()
         found = fit(kinds, value)
         if found is None:
-            self._invalid(f"stage.{name}", f"{name}={shown(value)}: expected {kinds[0].__name__}")
+            self._invalid(f"stage.{name}", f"{name}={self._shown(name, value)}: expected {kinds[0].__name__}")
         else:
             self._fields[name] = found
+
+    def _shown(self, name: str, value: Any) -> str:
+        client = self._client or state.current
+        return client.shown(name, value) if client is not None else ""
 
     @staticmethod
     def _captures(name: str) -> bool:

@@ -70,11 +70,27 @@ class Spans:
         """Open a stage's span; its parent is the current span, else the turn's, else what is around the call."""
         try:
             kind = genai.operation_of(name).kind
-            opening = genai.opening(name, fields)
-            return self._open(genai.span_name(name, fields), kind, opening, start_ns, self._parent(turn))
+            known = self._known(name, fields)
+            opening = genai.opening(name, known)
+            return self._open(genai.span_name(name, known), kind, opening, start_ns, self._parent(turn))
         except Exception as exc:
             self.client.fault("otel", exc)
             return None
+
+    def _known(self, name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a span is named by."""
+        known = {field: fields[field] for field in ("provider", "model") if field in fields}
+        tool = (fields.get("attributes") or {}).get("tool_name") if name == "tool" else None
+        return known if tool is None else self.shown({**known, "attributes": {"tool_name": tool}})
+
+    def shown(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """Return a copy of the fields as the event has them: without what is left out, and redacted."""
+        client: Any = self.client
+        shown = {name: value for name, value in fields.items() if name not in client.left_out}
+        content, redactor = getattr(client, "content", None), getattr(client, "redactor", None)
+        if content is not None:
+            content.leave_out_within(shown)
+        return redactor.fields(shown) if redactor is not None else shown
 
     def turn(self, start_ns: int) -> Span | None:
         """Open a turn's span. It does not become current: tasks that began before the turn find it by their session."""
@@ -171,7 +187,7 @@ class Span:
         """Give the span what the stage's event says, and end it."""
         try:
             if self.span.is_recording():
-                shown = self._shown(fields)
+                shown = self._spans.shown(fields)
                 self.span.set_attributes(genai.attributes(name, shown))
                 if self._spans.content:
                     self.span.set_attributes(genai.content(name, shown))
@@ -184,22 +200,13 @@ class Span:
         """Give the span what the turn's event says, its marks as events, and end it."""
         try:
             if self.span.is_recording():
-                self.span.set_attributes(genai.turn_attributes(self._shown(fields)))
+                self.span.set_attributes(genai.turn_attributes(self._spans.shown(fields)))
                 for mark, at_us in (fields.get("marks") or {}).items():
                     self.span.add_event(mark, timestamp=at_us * 1000)
                 self._fail(fields, end_ns)
         except Exception as exc:
             self._spans.client.fault("otel", exc)
         self._end(end_ns)
-
-    def _shown(self, fields: dict[str, Any]) -> dict[str, Any]:
-        """Return a copy of the fields as the event has them: without what is left out, and redacted."""
-        client: Any = self._spans.client
-        shown = {name: value for name, value in fields.items() if name not in client.left_out}
-        content, redactor = getattr(client, "content", None), getattr(client, "redactor", None)
-        if content is not None:
-            content.leave_out_within(shown)
-        return redactor.fields(shown) if redactor is not None else shown
 
     def _fail(self, fields: Mapping[str, Any], end_ns: int) -> None:
         if fields.get("status") != "error":

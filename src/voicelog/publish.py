@@ -115,7 +115,9 @@ def log_error(exc: BaseException, **attributes: Any) -> None:
     if client is None:
         return
     if not issubclass(type(exc), BaseException):
-        client.invalid("log_error", f"log_error({shown(exc)}): expected an exception; its text is taken")
+        client.invalid(
+            "log_error", f"log_error({client.shown('errors', exc)}): expected an exception; its text is taken"
+        )
     session = session_var.get()
     if session is not None and session.stream is not None:
         recorded(exc, session.stream.stream_id)

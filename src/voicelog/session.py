@@ -107,7 +107,9 @@ class Session:
         attributes = fit((dict,), self.attributes)
         fields: dict[str, Any] = {"attributes": clean(attributes)} if attributes else {}
         if attributes is None and self.attributes is not None:
-            client.invalid("session.attributes", f"attributes={shown(self.attributes)}: expected a dict")
+            client.invalid(
+                "session.attributes", f"attributes={client.shown('attributes', self.attributes)}: expected a dict"
+            )
         client.emit(self.stream, "session_started", self._start_ns, fields, tracing.stamp(fields))
 
     def go_on(self, client: Client) -> None:

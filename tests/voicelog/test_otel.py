@@ -408,6 +408,17 @@ def test_what_is_redacted_in_events_is_redacted_on_spans(spans: Spans, monkeypat
     assert "secret" not in spans.finished[0].to_json()
 
 
+@pytest.mark.parametrize(
+    ("private", "name"),
+    [({"redact": "card"}, "execute_tool [card]"), ({"capture_content": "-attributes"}, "execute_tool")],
+)
+def test_a_tools_span_is_named_by_no_more_than_its_event_says(spans: Spans, private: dict[str, Any], name: str) -> None:
+    tool = voicelog.stage("tool", tool_name="4111111111111111")
+    with capture(tracer_provider=spans.provider, **private), voicelog.session(), tool:
+        pass
+    assert [span.name for span in spans.finished] == [name]
+
+
 def test_texts_are_not_on_spans_by_default(spans: Spans, captured: Capture) -> None:
     with voicelog.session(), voicelog.stage("stt", transcript="a secret"):
         pass

@@ -223,6 +223,37 @@ def test_ids_and_names_are_not_redacted() -> None:
         assert captured.of("metric")[0].name == SECRET
 
 
+def wrong_values() -> None:
+    """Give what is content, and is of a wrong type, so that a warning might show it."""
+    with voicelog.session("s", attributes=[SECRET]), voicelog.stage("llm") as llm:  # type: ignore[arg-type]
+        llm.set(prompt={SECRET}, response=[SECRET], parameters=SECRET)
+        voicelog.publish_stt_result([SECRET])  # type: ignore[arg-type]
+        voicelog.publish_llm_request(attempts=[{"error": [SECRET]}])
+        voicelog.publish_llm_request(attempts=SECRET)
+        voicelog.log_error(SECRET)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("private", [{"capture_content": "none"}, {"redact": "card"}])
+def test_a_warning_about_a_wrong_value_does_not_show_what_is_not_sent(
+    caplog: pytest.LogCaptureFixture, private: dict[str, Any]
+) -> None:
+    with capture(strict=False, **private):
+        wrong_values()
+    assert len(caplog.records) == 7
+    assert SECRET not in caplog.text
+    assert "stage 'llm': prompt=" in caplog.text
+
+
+def test_a_warning_about_a_fault_is_redacted(caplog: pytest.LogCaptureFixture) -> None:
+    with capture(strict=False, redact="card"):
+        client = state.current
+        assert client is not None
+        client.fault("here", boom())
+    assert [record.getMessage() for record in caplog.records] == [
+        "voicelog: internal error in here, your program goes on: Boom('no service for [card]')"
+    ]
+
+
 def test_a_redactor_that_fails_breaks_no_call_and_lets_nothing_through() -> None:
     def fails(text: str) -> str:
         raise ValueError(text)
