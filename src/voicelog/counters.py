@@ -48,7 +48,10 @@ COUNTERS: tuple[Counter, ...] = (
 
 MAX_LABELS = 500
 OTHERS = "others"
-"""The label that counts what would be more than MAX_LABELS, so that names from users can't grow the counters."""
+"""The label that counts what would be more than MAX_LABELS of a counter, so that names from users can't grow it.
+
+Each counter has a limit of its own: a thousand wrong names must not hide that the queue is full.
+"""
 
 _PLAIN = frozenset(row.name for row in COUNTERS if not row.label)
 
@@ -59,7 +62,8 @@ class Counters:
     def __init__(self) -> None:
         self._lock = threading.RLock()  # a finaliser or signal handler may count while this thread counts
         self._counts: dict[tuple[str, str], int] = defaultdict(int)
-        self._warned: set[tuple[str, str]] = set()
+        self._labels: dict[str, int] = defaultdict(int)
+        self._warned: dict[str, set[str]] = defaultdict(set)
         self._produced = count()
         self.count_produced = self._produced.__next__
         """Adds one to `produced`: without a lock, since next() of a count is one step to every thread."""
@@ -71,8 +75,11 @@ class Counters:
             return
         key = (name, label)
         with self._lock:
-            if key not in self._counts and len(self._counts) >= MAX_LABELS:
-                key = (name, OTHERS if label else "")
+            if key not in self._counts:
+                if label and self._labels[name] >= MAX_LABELS:
+                    key = (name, OTHERS)
+                else:
+                    self._labels[name] += 1
             self._counts[key] += number
 
     def get(self, name: str, without: str | None = None) -> int:
@@ -90,9 +97,10 @@ class Counters:
     def warn_once(self, name: str, label: str, sentence: str) -> None:
         """Say `sentence` in a warning, once a name and label."""
         with self._lock:
-            first = (name, label) not in self._warned and len(self._warned) < MAX_LABELS
+            said = self._warned[name]
+            first = label not in said and len(said) < MAX_LABELS
             if first:
-                self._warned.add((name, label))
+                said.add(label)
         if first:
             self.say(sentence)
 

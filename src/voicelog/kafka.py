@@ -92,13 +92,10 @@ def is_final(error: KafkaError) -> bool:
     return error.code() in (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD)
 
 
-def queue_full() -> BrokerError:
-    """Return the error of a message for which the queue has no room."""
-    return KafkaError(KafkaError._QUEUE_FULL)
-
-
 def error_of(exc: Exception) -> BrokerError:
-    """Return librdkafka's error in an exception, or one that says failed."""
+    """Return librdkafka's error in an exception: that the queue is full, or else one that says failed."""
+    if isinstance(exc, BufferError):
+        return KafkaError(KafkaError._QUEUE_FULL)
     error = exc.args[0] if exc.args else None
     return error if isinstance(error, KafkaError) else KafkaError(KafkaError._FAIL)
 

@@ -42,8 +42,8 @@ class Oversize:
         self._learn(topic, MESSAGE_MAX_BYTES)
         try:
             self.send(topic, value, message.key(), _headers(value), done)
-        except BufferError:
-            (done or self._done)(kafka.queue_full(), message)
+        except Exception as exc:  # no room, or not begun: an event that is not handed on is counted
+            (done or self._done)(kafka.error_of(exc), message)
 
     def send(self, topic: str, value: bytes, key: bytes, headers: Headers | None, done: Report | None = None) -> None:
         """Send a message alone, cut to what the topic is known to take; raises BufferError when the queue is full."""
@@ -78,8 +78,8 @@ class Oversize:
             self._counters.add("cut")
         try:
             self._produce(message.topic(), shorter, message.key(), headers, done, True)
-        except BufferError:
-            (done or self._done)(kafka.queue_full(), message)
+        except Exception as exc:
+            (done or self._done)(kafka.error_of(exc), message)
         return True
 
     def _learn(self, topic: str, limit: int) -> None:

@@ -160,6 +160,15 @@ def test_labels_from_users_do_not_grow_the_counters() -> None:
     assert counters.get("invalid") == MAX_LABELS * 2
 
 
+def test_labels_of_one_counter_hide_no_other_counter_and_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    counters = Counters()
+    for n in range(MAX_LABELS * 2):
+        counters.report("invalid", f"usage.{n}", "said")
+    counters.report("dropped", "queue_full", "the queue is full")
+    assert counters.snapshot()["dropped"] == {"queue_full": 1}
+    assert [record.getMessage() for record in caplog.records[MAX_LABELS:]] == ["voicelog: the queue is full"]
+
+
 def test_counting_while_counting_does_not_wait_for_itself() -> None:
     """A finaliser or signal handler may run in the middle of it, in the same thread."""
     counters = Counters()

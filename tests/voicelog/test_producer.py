@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from confluent_kafka import KafkaError
 from opentelemetry.sdk.trace import TracerProvider
 from tests.voicelog.kafka import NOBODY, consume, events_of, run_program
 
@@ -203,6 +204,33 @@ def test_a_topic_that_refused_events_for_their_size_rests_and_wakes_like_others(
         mock_broker,
     )
     assert sorted(m.value() for m in consume(mock_broker, 5)) == [b"0", b"1", b"2", b"3", b"4"]
+
+
+class TooLarge:
+    """A message that the broker refused for its size, and what librdkafka says of it."""
+
+    def topic(self) -> str:
+        return "voice-events"
+
+    def key(self) -> bytes:
+        return b"k"
+
+    def value(self) -> bytes:
+        return b"v"
+
+
+def test_a_refused_message_that_can_not_be_sent_again_is_counted_as_failed(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more threads can be had, say: then it is neither on its way nor delivered."""
+
+    def no_thread(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    producer, counters = make(brokers=NOBODY)
+    monkeypatch.setattr("voicelog.oversize.Handle", no_thread)
+    producer._on_report(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE), TooLarge())
+    assert counters.snapshot()["failed"] == {"_FAIL": 1}
 
 
 def test_it_does_not_rest_while_messages_wait(make: Make) -> None:
