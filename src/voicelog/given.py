@@ -15,6 +15,11 @@ from voicelog.wire import encode_value
 UNNAMED = "unnamed"
 MAX_NAME_CHARS = 64
 MAX_FLOAT = sys.float_info.max
+YIELDED = (
+    "usage", "cost_usd", "transcript", "confidence", "is_final", "response", "finish_reason", "audio_ms", "characters",
+    "bytes",
+)  # fmt: skip
+"""What one run of a stage yields: were it kept, the next run would be counted and charged with it."""
 
 
 class Given:

@@ -16,7 +16,7 @@ from voicelog.decorate import decorate
 from voicelog.errors import ConfigError
 from voicelog.events import STATUSES
 from voicelog.failure import describe, recorded, status_of
-from voicelog.given import UNNAMED, Given
+from voicelog.given import UNNAMED, YIELDED, Given
 from voicelog.items import Items
 from voicelog.otel import Span, Spans
 from voicelog.plan import OTHER, PLANS
@@ -48,7 +48,8 @@ class Stage(Given):
     """One timed part: `with voicelog.stage("stt", provider="deepgram") as stt:`.
 
     Never blocks and raises nothing into the caller; an exception that leaves the block is recorded and goes on
-    unchanged. One run at a time: the same object may be entered again after it was left.
+    unchanged. One run at a time: the same object may be entered again after it was left, and then has what it was
+    given, but not what the run before has yielded: usage, cost, transcript, response and the like.
     """
 
     __slots__ = (
@@ -200,7 +201,7 @@ class Stage(Given):
 
     def _reset(self) -> None:
         self._status = self._first_ns = None
-        self._fields = self._own()
+        self._fields = {name: value for name, value in self._own().items() if name not in YIELDED}
         if self._more is not None:
             self._more.items = self._more.span = None
             if self._more.attempts is not None:

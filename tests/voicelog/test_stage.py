@@ -291,6 +291,23 @@ def test_a_stage_used_again_begins_anew(captured: Capture) -> None:
     assert first.span_id != second.span_id
 
 
+def test_what_a_run_yielded_is_not_the_next_ones(captured: Capture) -> None:
+    llm, tts = voicelog.stage("llm", parameters={"top_k": 1}, plan="gold"), voicelog.stage("tts", voice="ann")
+    with voicelog.session():
+        for stage in (llm, tts):
+            with stage:
+                stage.usage(input_tokens=5)
+                stage.set(response="yes", finish_reason="stop", cost_usd=1.0, audio_ms=5.0, characters=3, bytes=4)
+            with stage:
+                pass
+    first, second = captured.of("llm_request")
+    assert (first.response, first.usage, first.cost_usd) == ("yes", {"input_tokens": 5}, 1.0)
+    assert (second.response, second.finish_reason, second.usage, second.cost_usd) == (None, None, None, None)
+    assert (second.parameters, second.attributes["plan"]) == ({"top_k": 1}, "gold")
+    spoken = captured.of("tts_result")[1]
+    assert (spoken.audio_ms, spoken.characters, spoken.bytes, spoken.voice) == (None, None, None, "ann")
+
+
 def test_a_stage_entered_while_it_is_open_is_counted_and_recorded_once(lenient: Capture) -> None:
     with voicelog.session():
         stage = voicelog.stage("x")
