@@ -165,8 +165,9 @@ def _sort(client: Client, kind: str, fields: dict[str, Any], others: dict[str, A
 
 
 def _emit_in(client: Client, session: Session, stream: Stream, kind: str, fields: dict[str, Any]) -> None:
-    if session.turn_id is not None:
-        fields["turn_id"] = session.turn_id
+    turn_id = session.turn_id
+    if turn_id is not None:
+        fields["turn_id"] = turn_id
     own = {name: fields.pop(name) for name in OF_THE_CALL if name in fields}
     if own:
         stream = stream.varied(own)

@@ -64,7 +64,7 @@ class Session:
         self.inherited_reason: str | None = None
         """Why a sampled call was kept already in the process that it comes from."""
         self._client: Client | None = None
-        self._open_turns: list[Turn] = []
+        self._open_turns: dict[Turn, None] = {}
         self._turns = count(1)
         self._entered = 0
         self.lock = threading.RLock()
@@ -144,14 +144,14 @@ class Session:
         """Make an opened turn the current one."""
         self.traced = self.traced or tracing.is_on()
         with self.lock:
-            self._open_turns.append(turn)
+            self._open_turns[turn] = None
             self.current_turn = turn
 
     def turn_closed(self, turn: Turn) -> None:
         """Let go of a turn; the one that was opened last among the others is current."""
         with self.lock:
-            self._open_turns = [other for other in self._open_turns if other is not turn]
-            self.current_turn = self._open_turns[-1] if self._open_turns else None
+            self._open_turns.pop(turn, None)
+            self.current_turn = next(reversed(self._open_turns), None)
 
     def count_turn(self) -> int:
         """Return the next turn's number, from 1."""
@@ -160,7 +160,8 @@ class Session:
     @property
     def turn_id(self) -> str | None:
         """The open turn's id, or the one that came with extract()."""
-        return self.current_turn.id if self.current_turn is not None else self.inherited_turn_id
+        turn = self.current_turn  # read once: another thread may end it meanwhile
+        return turn.id if turn is not None else self.inherited_turn_id
 
     def disconnected(self, reason: str) -> None:
         """Say why the call ends: user_hangup, agent_hangup, error, timeout, unknown, or a word of one's own."""
@@ -194,7 +195,7 @@ class Session:
         stream = self.stream
         if stream is None:
             return
-        for turn in reversed(self._open_turns):
+        for turn in reversed(self._open_turns.copy()):
             turn.end(end_reason="session_closed")
         status = "ok" if exc is None else status_of(exc)
         if exc is not None and status == "error" and not is_recorded(exc, stream.stream_id):

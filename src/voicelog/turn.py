@@ -47,6 +47,7 @@ class Turn:
         self.span: Span | None = None
         """The turn's OpenTelemetry span, the parent of its stages' spans."""
         self._start_ns = 0
+        self._entered = 0
         self._forget()
 
     def _forget(self) -> None:
@@ -229,16 +230,23 @@ class Turn:
         return found or ("error" if self._failed else "interrupted" if self._interrupted else "completed")
 
     def __enter__(self) -> Self:
-        return self.start()
+        if self._entered and self._client is not None:
+            self._client.invalid("turn.reentered", "a turn is entered again while it is open: make a new one")
+        self.start()
+        self._entered += 1
+        return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        self._entered -= 1
+        if self._entered:
+            return
         status = "ok" if exc is None else status_of(exc)
         self._failed = status == "error"
         self._interrupted = self._interrupted or status == "cancelled"
         self.end()
 
     async def __aenter__(self) -> Self:
-        return self.start()
+        return self.__enter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None

@@ -281,6 +281,18 @@ def test_starting_an_open_turn_again_changes_nothing(captured: Capture) -> None:
     assert [(t.turn_id, t.turn_number, t.end_reason) for t in captured.of("turn")] == [("t", 1, "completed")]
 
 
+def test_a_turn_entered_while_it_is_open_is_counted_and_ends_with_its_first_block(lenient: Capture) -> None:
+    with voicelog.session(), voicelog.turn() as turn:
+        with turn:
+            pass
+        assert turn
+        with voicelog.stage("x"):
+            pass
+    assert lenient.of("stage")[0].turn_id == turn.id
+    assert len(lenient.turns) == 1
+    assert lenient.counters.snapshot()["invalid"] == {"turn.reentered": 1}
+
+
 def test_a_turn_used_again_begins_anew(captured: Capture) -> None:
     with voicelog.session():
         turn = voicelog.turn()
