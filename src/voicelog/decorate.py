@@ -38,15 +38,20 @@ def decorate(function: F, make: MakeStage) -> F:
         )
         raise ConfigError(message)
     wrap: Callable[[Any, MakeStage], Any]
-    if inspect.isasyncgenfunction(function):
+    if _is(inspect.isasyncgenfunction, function):
         wrap = _async_generator
-    elif inspect.isgeneratorfunction(function):
+    elif _is(inspect.isgeneratorfunction, function):
         wrap = _generator
-    elif inspect.iscoroutinefunction(function):
+    elif _is(inspect.iscoroutinefunction, function):
         wrap = _coroutine
     else:
         wrap = _function
     return cast(F, functools.wraps(function)(wrap(function, make)))
+
+
+def _is(kind: Callable[[Any], bool], function: Any) -> bool:
+    """Return whether a function, or what an object runs when it is called, is of this kind."""
+    return kind(function) or kind(type(function).__call__)
 
 
 def _function(function: Callable[..., Any], make: MakeStage) -> Callable[..., Any]:

@@ -101,6 +101,29 @@ def test_outside_of_a_session_it_is_the_function(lenient: Capture, function: Any
     assert lenient.counters.snapshot()["dropped"] == {"no_session": 1}
 
 
+class Waiting:
+    async def __call__(self) -> bool:
+        await asyncio.sleep(0)
+        return voicelog.current_stage().name == "own"
+
+
+class Streaming:
+    async def __call__(self) -> AsyncGenerator[bool]:
+        yield voicelog.current_stage().name == "own"
+
+
+class Counting:
+    def __call__(self) -> Generator[bool]:
+        yield voicelog.current_stage().name == "own"
+
+
+@pytest.mark.parametrize(("called", "result"), [(Waiting(), True), (Streaming(), [True]), (Counting(), [True])])
+def test_an_object_that_is_called_is_timed_while_what_it_gave_runs(captured: Capture, called: Any, result: Any) -> None:
+    with voicelog.session():
+        assert drain(voicelog.stage("own")(called)()) == result
+    assert len(captured.of("stage")) == 1
+
+
 def test_methods_of_each_kind_are_decorated(captured: Capture) -> None:
     class Bot:
         greeting = "hi"
