@@ -17,9 +17,12 @@ from typing import Any
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
+from tests.voicelog.kafka import NOBODY
 from tests.voicelog.strategies import ANYTHING, JSON
 
+import voicelog
 from voicelog import patterns, redact
+from voicelog.client import state
 from voicelog.counters import Counters
 from voicelog.events import ErrorInfo
 from voicelog.redact import Redactor, build, card, email, named, phone
@@ -263,6 +266,24 @@ def test_nothing_hides_in_an_object(value: Any, redacted: Any) -> None:
 @given(value=JSON)
 def test_what_a_redactor_leaves_is_unchanged(value: Any) -> None:
     assert redactor(str).fields({"attributes": {"v": value}}) == {"attributes": {"v": value}}
+
+
+def starred(text: str) -> str:
+    return "*" * len(text)
+
+
+def test_the_same_redactors_again_leave_the_client_as_it_is() -> None:
+    def settings(region: str) -> dict[str, Any]:
+        prices = {"version": "1", "prices": [{"provider": "p", "model": "m", "usd_per_request": 1}]}
+        redactors = [starred, email(), phone(region), "card"]
+        return {"brokers": NOBODY, "flush_timeout_ms": 0, "redact": redactors, "prices": prices}
+
+    voicelog.configure(**settings("US"))
+    first = state.current
+    voicelog.configure(**settings("US"))
+    assert state.current is first is not None
+    voicelog.configure(**settings("DE"))
+    assert state.current is not first
 
 
 @given(value=ANYTHING)
