@@ -79,6 +79,7 @@ class RecordConsumer:
         self._held = False
         self._backlog: list[Record] = []
         self._released: Offsets = {}
+        self._closing = False
         self._uncommitted = False
         self._committed_at_s = time.monotonic()
 
@@ -177,6 +178,7 @@ class RecordConsumer:
         """Commit, leave the group and let go of every thread."""
         if self._uncommitted:
             self.commit()
+        self._closing = True
         self._consumer.close()
 
     def _consume(self, max_records: int, timeout_s: float) -> list[Record]:
@@ -195,6 +197,8 @@ class RecordConsumer:
         log.warning("broker: %s (%s)", error.str(), error.name())
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if self._closing:  # another member has just left; what a closing consumer asks is not answered
+            return
         starts = self._starts(partitions)
         consumer.incremental_assign(starts)
         if self._held:

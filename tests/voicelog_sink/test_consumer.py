@@ -123,6 +123,16 @@ def test_member_that_holds_stays_in_the_group_and_takes_up_where_it_was(
         assert member.rebalances == {"assigned": 1}
 
 
+def test_member_that_leaves_asks_nothing_about_what_it_is_given_meanwhile(broker: EmbeddedBroker) -> None:
+    """As when another member leaves just before: asked while it closes, librdkafka does not answer."""
+    with joined(settings_for(broker)) as member:
+        wait_until(lambda: member.poll(10, 0.05) == [] and member.assigned() == 16, "an assignment")
+        given = member._consumer.assignment()
+        member.close()
+        member._assigned(member._consumer, given)
+        assert member.rebalances == {"assigned": 1, "revoked": 1}
+
+
 def test_offset_that_the_broker_no_longer_has_stops_with_the_remedy(broker: EmbeddedBroker) -> None:
     produce(broker.address, messages(20))
     with joined(settings_for(broker)) as member:
