@@ -11,8 +11,8 @@ from voicelog.client import Client, state
 from voicelog.context import session_var
 from voicelog.failure import describe, recorded
 from voicelog.fields import OF_THE_CALL, SETTABLE, fit
+from voicelog.published import Published
 from voicelog.session import Session
-from voicelog.stage import Stage
 from voicelog.stream import Stream
 from voicelog.turn import Turn
 
@@ -67,7 +67,7 @@ def _publish_stage(client: Client, name: str, fields: dict[str, Any]) -> None:
     answered: dict[str, Any] = {}
     put_attempts(answered, attempts_given(client, fields.pop("attempts", None)))
     attempts = answered.pop("attempts", None)
-    stage = Stage(name, {**answered, **{key: value for key, value in fields.items() if value is not None}}, turn)
+    stage = Published(name, {**answered, **{key: value for key, value in fields.items() if value is not None}}, turn)
     stage.publish(end_ns, duration_ms, first_ms, status, error, attempts)
 
 

@@ -14,10 +14,10 @@ from voicelog.client import Client, state
 from voicelog.context import leave_elsewhere, session_var, stage_var
 from voicelog.decorate import decorate
 from voicelog.errors import ConfigError
-from voicelog.events import STATUSES
 from voicelog.failure import describe, recorded, status_of
 from voicelog.given import UNNAMED, YIELDED, Given
 from voicelog.items import Items
+from voicelog.more import More
 from voicelog.otel import Span, Spans
 from voicelog.plan import OTHER, PLANS
 from voicelog.session import Session
@@ -25,23 +25,6 @@ from voicelog.turn import MAX_STAGES, Turn
 from voicelog.wire import Headers
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class More:
-    """What few stages have; made when it is needed, so that the others pay nothing for it."""
-
-    __slots__ = ("attempts", "entered_again", "items", "span", "turn", "untimed")
-
-    def __init__(self) -> None:
-        self.turn: Turn | None = None
-        """The turn that was given."""
-        self.items: Items | None = None
-        self.span: Span | None = None
-        """Its OpenTelemetry span."""
-        self.attempts: Attempts | None = None
-        self.untimed = False
-        """Whether neither start nor duration is known."""
-        self.entered_again = 0
 
 
 class Stage(Given):
@@ -278,51 +261,6 @@ class Stage(Given):
             self._fields["error"] = describe(exc)
             recorded(exc, stream_id)
         self._status = self._status or status
-
-    def publish(
-        self,
-        end_ns: int,
-        duration_ms: float | None,
-        first_ms: float | None,
-        status: str | None,
-        error: BaseException | None,
-        attempts: list[dict[str, Any]] | None = None,
-    ) -> None:
-        """Emit the stage with times and attempts measured elsewhere; raises what goes wrong.
-
-        `end_ns` is monotonic. Without a duration the start is not known: the event has none, and sets no mark of it.
-        """
-        client = state.current
-        if client is None:
-            return
-        if duration_ms is None:
-            self._extra().untimed = True
-        start_ns = end_ns - int((duration_ms or 0) * 1e6)
-        self._begin(client, start_ns)
-        if self._client is None:
-            return
-        if first_ms is not None:
-            self._publish_first(start_ns, duration_ms, first_ms)
-        if error is not None:
-            self.fail(error)
-        if attempts:
-            self._fields["attempts"] = attempts
-        if issubclass(type(status), str) and status in STATUSES:
-            self._status = status
-        elif status is not None:
-            self._invalid("publish.status", f"status={shown(status)}: expected one of {', '.join(STATUSES)}")
-        self._client = None
-        self._finish(client, None, end_ns)
-
-    def _publish_first(self, start_ns: int, duration_ms: float | None, first_ms: float) -> None:
-        if duration_ms is None:
-            self._first_ns = start_ns + int(first_ms * 1e6)
-        elif first_ms > duration_ms:
-            self._invalid(
-                "publish.first_item_ms", f"first_item_ms={first_ms}: expected at most duration_ms={duration_ms}"
-            )
-        else:
-            self.first_item(start_ns + int(first_ms * 1e6))
 
     def started_fields(self) -> dict[str, Any]:
         """Return the fields of a stage_started event for this open stage."""
