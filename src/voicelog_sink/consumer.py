@@ -19,6 +19,7 @@ from voicelog.settings import Settings
 from voicelog_sink.client import make_client
 from voicelog_sink.errors import BrokerRefused, BrokerUnavailable, OffsetsLost
 from voicelog_sink.pipeline import Headers, Record
+from voicelog_sink.watermark import Offsets, Place
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +53,7 @@ REFUSALS = frozenset({
 })  # fmt: skip
 
 Counted = Callable[[str], None]
-Place = tuple[str, int]
-"""Topic and partition."""
-Offsets = dict[Place, int]
+Rebalanced = Callable[[str, Sequence[Place]], None]
 
 
 def topic_names(prefix: str) -> list[str]:
@@ -65,12 +64,14 @@ def topic_names(prefix: str) -> list[str]:
 class RecordConsumer:
     """The group's member: polls records, releases them, and holds still while they can't be stored.
 
-    Used by one thread. `on_rebalance` is called with assigned, revoked or lost, `on_commit` with a commit's result.
+    Used by one thread. `on_rebalance` is called with assigned, revoked or lost and the partitions: with revoked before
+    the last commit of them, so that it may still release some; `on_commit` with a commit's result.
     """
 
-    def __init__(self, settings: Settings, on_rebalance: Counted, on_commit: Counted) -> None:
+    def __init__(self, settings: Settings, on_rebalance: Rebalanced, on_commit: Counted) -> None:
         """Make the client; nothing is connected yet."""
-        config = {**DEFAULTS, **settings.kafka(), "group.id": settings.group, **ENFORCED}
+        member = {"group.instance.id": settings.group_instance_id} if settings.group_instance_id else {}
+        config = {**DEFAULTS, **settings.kafka(), **member, "group.id": settings.group, **ENFORCED}
         self._consumer = make_client(Consumer, config)
         self._group: str = settings.group
         self._topics = topic_names(settings.topic_prefix)
@@ -115,20 +116,22 @@ class RecordConsumer:
             return records
         return self._consume(max_records, linger_s)
 
-    def hold(self, wait_s: float, outage_s: float) -> None:
-        """Let `wait_s` pass without taking records, as a living member of the group; `outage_s` is how long it lasts.
+    def hold(self, wait: Callable[[float], object], wait_s: float, held_s: float) -> None:
+        """Call `wait` with `wait_s` and take no records, as a living member of the group; `held_s`: how long so far.
 
         Raises as poll does.
         """
-        if outage_s < PAUSE_AFTER_S:
-            time.sleep(wait_s)
+        wait(wait_s)
+        if held_s < PAUSE_AFTER_S:
             return
         if not self._held:
             self._held = True
             self._consumer.pause(self._consumer.assignment())
-        end_s = time.monotonic() + wait_s
-        while (left_s := end_s - time.monotonic()) > 0:
-            self._backlog.extend(self._consume(1, min(left_s, 1.0)))
+        self._backlog.extend(self._consume(1, 0.0))
+
+    def is_paused(self) -> bool:
+        """Return whether it is held for so long that the broker is asked for nothing."""
+        return self._held
 
     def resume(self) -> None:
         """End a hold."""
@@ -136,9 +139,9 @@ class RecordConsumer:
             self._held = False
             self._consumer.resume(self._consumer.assignment())
 
-    def release(self, records: Sequence[Record]) -> None:
-        """Let go of records that are stored or dead-lettered; their offsets are committed with the next commit."""
-        for (topic, partition), offset in next_offsets(records).items():
+    def release(self, offsets: Offsets) -> None:
+        """Let go of what lies before these offsets; they are committed with the next commit."""
+        for (topic, partition), offset in offsets.items():
             self._release(topic, partition, offset)
 
     def commit_when_due(self) -> None:
@@ -191,6 +194,9 @@ class RecordConsumer:
     def _check(self, error: KafkaError, place: str) -> None:
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise OffsetsLost(offsets_lost(self._group, place, error.str()))
+        if error.code() == KafkaError.FENCED_INSTANCE_ID:
+            text = f"another member of group {self._group!r} has the same VOICELOG_GROUP_INSTANCE_ID: give each its own"
+            raise BrokerRefused(text)
         if error.fatal() or error.code() in REFUSALS:
             text = f"the broker refuses group {self._group!r}: {error.str()}; check the login and the rights (ACLs)"
             raise BrokerRefused(text)
@@ -207,7 +213,7 @@ class RecordConsumer:
             consumer.resume(starts)
         for start in starts:
             self._released[start.topic, start.partition] = max(start.offset, 0)
-        self._on_rebalance("assigned")
+        self._on_rebalance("assigned", _places(starts))
         log.info("assigned: %s", named(partitions))
 
     def _starts(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
@@ -226,13 +232,19 @@ class RecordConsumer:
         return []
 
     def _revoked(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._drop_backlog(partitions)
+        self._on_rebalance("revoked", _places(partitions))
         self.commit()
-        self._on_rebalance("revoked")
         log.info("revoked: %s", named(partitions))
 
     def _lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._on_rebalance("lost")
+        self._drop_backlog(partitions)
+        self._on_rebalance("lost", _places(partitions))
         log.warning("lost to another member, which reads them again from the last commit: %s", named(partitions))
+
+    def _drop_backlog(self, partitions: Sequence[TopicPartition]) -> None:
+        gone = set(_places(partitions))
+        self._backlog = [r for r in self._backlog if (r.topic, r.partition) not in gone]
 
     def _release(self, topic: str, partition: int, offset: int) -> None:
         try:
@@ -252,15 +264,6 @@ class RecordConsumer:
                 yield (topic, partition), high
 
 
-def next_offsets(records: Iterable[Record]) -> Offsets:
-    """Return, for each topic and partition, the offset after the last of these records: what a commit names."""
-    offsets: Offsets = {}
-    for record in records:
-        place = (record.topic, record.partition)
-        offsets[place] = max(offsets.get(place, 0), record.offset + 1)
-    return offsets
-
-
 def named(partitions: Sequence[TopicPartition]) -> str:
     """Return the partitions for a log line: voice-events[0,3] stt-results[1]."""
     numbers: dict[str, list[int]] = {}
@@ -276,6 +279,10 @@ def offsets_lost(group: str, place: str, why: str) -> str:
         "retention has deleted messages that were never read, or the topic was made anew; to go on with the oldest "
         "message that is there, start once with VOICELOG_KAFKA_CONFIG=auto.offset.reset=earliest"
     )
+
+
+def _places(partitions: Iterable[TopicPartition]) -> list[Place]:
+    return [(partition.topic, partition.partition) for partition in partitions]
 
 
 def _start(partition: TopicPartition) -> TopicPartition:

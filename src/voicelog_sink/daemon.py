@@ -1,4 +1,8 @@
-"""The daemon: consume, sort, store, dead-letter, and only then release. The only place that joins the parts."""
+"""The daemon: consume, sort, have it seen through, and only then release. The only place that joins the parts.
+
+Two threads. The loop, which is the caller's, owns the consumer: it polls, decodes, and commits what is released. The
+writer's owns the store: it sees batch after batch through, and computes what is derived between them.
+"""
 
 from __future__ import annotations
 
@@ -6,36 +10,40 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 from voicelog.settings import Settings
-from voicelog_sink.backoff import Backoff
 from voicelog_sink.consumer import RecordConsumer
 from voicelog_sink.deadletter import DeadLetters
 from voicelog_sink.derived import Deriver
-from voicelog_sink.errors import BrokerUnavailable, Unfinished
+from voicelog_sink.duplicates import Duplicates
+from voicelog_sink.errors import Unfinished
+from voicelog_sink.keeper import Keeper, Parcel
 from voicelog_sink.metrics import Metrics
 from voicelog_sink.opening import store_of, wait_for
-from voicelog_sink.pipeline import Batch, DeadLetter, Pipeline, Record, count_tables, refuses_everything
+from voicelog_sink.pipeline import Pipeline, Record
 from voicelog_sink.status import Status
-from voicelog_sink.stores.base import Rejected, Row, StoreMisconfigured, StoreUnavailable
+from voicelog_sink.stores.base import StoreUnavailable
 from voicelog_sink.tables import TABLES, TEXT
 from voicelog_sink.topics import TopicAdmin
+from voicelog_sink.watermark import Place, Watermark
+from voicelog_sink.writer import Writer, wait_until
 
 log = logging.getLogger(__name__)
 
-DRAIN_TIMEOUT_S = 20.0
-"""How long a stopping daemon goes on trying to store its last batch: below Kubernetes' grace of 30 seconds."""
-DERIVE_AT_STOP_MS = 10_000
+BATCHES = 2
+"""Batches that are not seen through at once: the one that is written, and the next."""
+IN_FLIGHT_BYTES = 32 * 1024 * 1024
+"""Their records' size, at which no more are taken; the last batch may go beyond it."""
+REVOKE_DRAIN_S = 15.0
+"""How long a partition that goes to another member is waited for: below half of the session timeout."""
+DERIVE_AT_STOP_S = 10.0
+STUCK_S = 15.0
+"""How much longer than its deadline a stopping daemon waits for a call of the store's that does not return."""
 CATCH_UP_PATIENCE_S = 30.0
 CHECK_EVERY_S = 1.0
-PING_AFTER_S = 10.0
-ADOPT_EVERY_S = 60.0
-DERIVE_AGAIN_S = 5.0
-
-T = TypeVar("T")
+WAIT_S = 0.05
 
 
 class Daemon:
@@ -50,9 +58,17 @@ class Daemon:
         self.deriver = Deriver(self.store, f"{settings.host}-{os.getpid()}-{uuid4().hex[:8]}")
         self.pipeline = Pipeline(settings.max_message_bytes, settings.ttl_days)
         self.letters = DeadLetters(settings)
-        self.consumer = RecordConsumer(settings, self._note_rebalance, self._note_commit)
+        self.consumer = RecordConsumer(settings, self._on_rebalance, self._note_commit)
+        self.keeper = Keeper(self.store, self.deriver, self.letters, metrics, status)
+        self._writer: Writer[Parcel] = Writer(
+            self.keeper.keep, self.keeper.rest, max_batches=BATCHES, max_bytes=IN_FLIGHT_BYTES
+        )
+        self._watermark = Watermark()
+        self._duplicates = Duplicates()
         self._stop_at_s: float | None = None
-        self._next_s = dict.fromkeys(("check", "ping", "adopt", "derive"), 0.0)
+        self._closing = False
+        self._full_since_s: float | None = None
+        self._next_check_s = 0.0
 
     def startup(self) -> None:
         """Wait for broker, topics, store and schema, each up to start_timeout_ms; then ask to join the group.
@@ -63,7 +79,7 @@ class Daemon:
         TopicAdmin(self.settings).wait_for_topics(timeout_ms)
         wait_for(self.store, self.settings.store, timeout_ms, ready=self._prepare_store)
         self.status.dead_letters_up = True
-        self._set_store_up(True)
+        self.keeper.set_store_up(True)
         self.consumer.subscribe()
         log.info(
             "started: brokers %s, group %s, store %s", self.settings.brokers, self.settings.group, self.settings.store
@@ -75,17 +91,19 @@ class Daemon:
             self.on_tick()
 
     def on_tick(self) -> None:
-        """Take what there is, see it through, and look after the rest."""
-        with self.metrics.in_state("poll"):
-            records = self.consumer.poll(self.settings.batch_max_events, max(self.settings.batch_linger_ms, 1) / 1000)
-        self.status.beat()
-        if records:
-            self._see_through(records)
+        """Take what there is, give it to the writer, release what it has seen through, and look after the rest.
+
+        From the first tick to `drain` the store belongs to the writer's thread.
+        """
+        self._writer.start()
+        if self._writer.has_room():
+            self._take()
+        else:
+            self._hold()
+        self._release()
         with self.metrics.in_state("commit"):
             self.consumer.commit_when_due()
-        self._when_due("check", CHECK_EVERY_S, self._look)
-        self._when_due("ping", PING_AFTER_S, self._ping)
-        self._derive()
+        self._look_when_due()
 
     def catch_up(self) -> None:
         """Tick until all that the topics hold by now is stored or dead-lettered; raises Unfinished when it stalls."""
@@ -100,18 +118,31 @@ class Daemon:
             self.on_tick()
 
     def drain(self) -> None:
-        """Commit what is released and compute what is pending; what does not succeed another sink takes over."""
-        self.status.stopping = True
+        """See through what was taken, commit, and compute what is pending, within drain_timeout_ms from the stop.
+
+        Raises Unfinished for what could not be stored: it stays in the topics. What could not be computed is left to
+        another sink. The store is the caller's again.
+        """
+        self.stop()
+        end_s = self._deadline_s()
+        self.keeper.give_up_at(end_s)
+        wait_until(lambda: not self._writer.batches, self._wait, end_s - time.monotonic() + STUCK_S)
+        self._release()
+        if not self._writer.stop(end_s - time.monotonic() + STUCK_S):
+            message = "stopped with events unstored, which stay in the topics: the store does not return from a call"
+            raise Unfinished(message)
         self.consumer.commit()
         try:
-            self.metrics.count("derived_total", self.deriver.run_all(budget_ms=DERIVE_AT_STOP_MS))
+            budget_ms = max(0.0, min(DERIVE_AT_STOP_S, end_s - time.monotonic())) * 1000
+            self.metrics.count("derived_total", self.deriver.run_all(budget_ms=budget_ms))
         except StoreUnavailable as exc:
             log.warning("summaries are left to the next sink: %s", exc)
 
     def stop(self) -> None:
-        """Ask the loop to end after its batch; a batch that can't be stored is given up after 20 seconds."""
+        """Ask the loop to end; what was taken and can't be stored within drain_timeout_ms is given up."""
         self._stop_at_s = self._stop_at_s or time.monotonic()
         self.status.stopping = True
+        self.keeper.give_up_at(self._deadline_s())
 
     def is_stopping(self) -> bool:
         """Return whether `stop` was called."""
@@ -119,9 +150,17 @@ class Daemon:
 
     def close(self) -> None:
         """Leave the group and let go of everything. What was not released is not committed."""
+        self._closing = True
+        self.keeper.give_up_at(0.0)
+        idle = self._writer.stop(STUCK_S)
         self.consumer.close()
-        self.letters.close()
-        self.store.close()
+        if idle:
+            self.letters.close()
+            self.store.close()
+
+    def _deadline_s(self) -> float:
+        timeout_ms: int = self.settings.drain_timeout_ms
+        return (self._stop_at_s or time.monotonic()) + timeout_ms / 1000
 
     def _prepare_store(self) -> None:
         if urlsplit(self.settings.store).scheme == "sqlite":
@@ -134,146 +173,73 @@ class Daemon:
             nothing = {name: "-" if table.columns[name] == TEXT else 0 for name in table.partition_key}
             list(self.store.select(table.name, [nothing], limit=1))
 
-    def _see_through(self, records: Sequence[Record]) -> None:
+    def _take(self) -> None:
+        """Poll, decode, and hand a batch to the writer."""
+        self._set_full(False)
+        with self.metrics.in_state("poll"):
+            records = self.consumer.poll(self.settings.batch_max_events, max(self.settings.batch_linger_ms, 1) / 1000)
+        self.status.beat("loop")
+        if not records:
+            return
         for topic, count in _count_topics(records).items():
             self.metrics.count("consumed_total", count, topic=topic)
         self.metrics.observe("batch_records", len(records))
-        now_ms = int(time.time() * 1000)
         with self.metrics.in_state("decode"):
-            batch = self.pipeline.sort(records, now_ms)
-            rows = [*batch.rows, *self.deriver.pending(batch.events, now_ms)]
-        rejected = self._store(rows) if rows else []
-        refused = batch.refused(rejected)
-        self._bury([*batch.dead, *refused])
-        self.consumer.release(records)
-        self.metrics.count("events_stored_total", len(batch.events) - len(refused))
-        self._note_batch(batch, rows, rejected)
+            parcel = self._parcel(records, int(time.time() * 1000))
+        self._writer.submit(parcel, parcel.size_bytes)
 
-    def _store(self, rows: Sequence[Row]) -> list[Rejected]:
-        def write() -> list[Rejected]:
-            start_s = time.monotonic()
-            with self.metrics.in_state("write"):
-                rejected = self.store.write(rows)
-            self.metrics.observe("store_write_seconds", time.monotonic() - start_s)
-            return rejected
+    def _parcel(self, records: Sequence[Record], now_ms: int) -> Parcel:
+        batch = self.pipeline.sort(records, now_ms)
+        rows = [*batch.rows, *self.deriver.pending(batch.events, now_ms)]
+        size_bytes = sum(len(record.value or b"") for record in records)
+        return Parcel(batch, rows, self._watermark.track(records), size_bytes)
 
-        rejected = self._insist(write, StoreUnavailable, self._note_outage)
-        self._set_store_up(True)
-        if refuses_everything(len(rows), len(rejected)):
-            message = (
-                f"the store refuses every one of {len(rows)} rows, first: {rejected[0].message}; nothing was moved to "
-                "the dead letters, no offset was moved: `voicelog-sink init --check` says what is wrong with the schema"
-            )
-            raise StoreMisconfigured(message)
-        return rejected
+    def _hold(self) -> None:
+        """Let the writer catch up, as a living member of the group."""
+        self._set_full(True)
+        with self.metrics.in_state("backpressure"):
+            self.consumer.hold(self._wait, WAIT_S, time.monotonic() - (self._full_since_s or 0.0))
 
-    def _bury(self, letters: Sequence[DeadLetter]) -> None:
-        left = list(letters)
-
-        def send() -> None:
-            nonlocal left
-            with self.metrics.in_state("dlq"):
-                sent, left, why = self.letters.send(left)
-            self._note_buried(sent, left)
-            if left:
-                message = f"{len(left)} dead letters can't be written to {self.letters.topic} ({why})"
-                raise BrokerUnavailable(message)
-
-        if left:
-            self._insist(send, BrokerUnavailable, self._note_unburied)
-
-    def _insist(self, action: Callable[[], T], failure: type[Exception], note: Callable[[Exception], None]) -> T:
-        """Repeat `action` until it does not raise `failure`, as a living member of the group. Raises Unfinished."""
-        backoff, start_s = Backoff(), time.monotonic()
-        try:
-            while True:
-                try:
-                    return action()
-                except failure as exc:
-                    note(exc)
-                    self._give_up_when_stopped(exc)
-                with self.metrics.in_state("backpressure"):
-                    self.consumer.hold(backoff.next_s(), time.monotonic() - start_s)
-                self.status.beat()
-        finally:
+    def _set_full(self, full: bool) -> None:
+        if not full:
             self.consumer.resume()
+            self._full_since_s = None
+        elif self._full_since_s is None:
+            self._full_since_s = time.monotonic()
 
-    def _give_up_when_stopped(self, exc: Exception) -> None:
-        if self._stop_at_s is not None and time.monotonic() - self._stop_at_s > DRAIN_TIMEOUT_S:
-            message = f"stopped with events unstored, which stay in the topics: {exc}"
-            raise Unfinished(message) from exc
+    def _wait(self, timeout_s: float) -> None:
+        self.status.beat("loop")
+        self._writer.wait(timeout_s)
+        self._release()
 
-    def _derive(self) -> None:
+    def _release(self) -> None:
+        """Release what the writer has seen through; raises what ended it."""
+        for parcel in self._writer.done():
+            self.consumer.release(self._watermark.finish(parcel.ticket))
+            self.metrics.count("duplicates_total", self._duplicates.note(parcel.batch.events))
+
+    def _look_when_due(self) -> None:
         now_s = time.monotonic()
-        if now_s < self._next_s["derive"]:
+        if now_s < self._next_check_s:
             return
-        try:
-            with self.metrics.in_state("derive"):
-                now_ms = int(time.time() * 1000)
-                self._when_due("adopt", ADOPT_EVERY_S, lambda: self.deriver.adopt(now_ms))
-                self.metrics.count("derived_total", self.deriver.run_due(now_ms))
-        except StoreUnavailable as exc:
-            self._next_s["derive"] = now_s + DERIVE_AGAIN_S
-            self.metrics.count("derived_failures_total", reason=_kind(exc))
-            self._note_outage(exc)
-
-    def _ping(self) -> None:
-        try:
-            self.store.ping()
-        except StoreUnavailable as exc:
-            self._note_outage(exc)
-        else:
-            self._set_store_up(True)
-
-    def _look(self) -> None:
+        self._next_check_s = now_s + CHECK_EVERY_S
         self.status.joined = self.consumer.is_joined()
         lags = self.consumer.lags()
         self.metrics.set("assigned_partitions", self.consumer.assigned())
         self.metrics.replace("consumer_lag", {(topic, str(number)): lag for (topic, number), lag in lags.items()})
+        self.metrics.set("inflight_bytes", self._writer.bytes)
+        self.metrics.set("paused", self.consumer.is_paused())
 
-    def _when_due(self, name: str, every_s: float, action: Callable[[], object]) -> None:
-        now_s = time.monotonic()
-        if now_s >= self._next_s[name]:
-            self._next_s[name] = now_s + every_s
-            action()
-
-    def _set_store_up(self, up: bool) -> None:
-        if up:
-            self._next_s["ping"] = time.monotonic() + PING_AFTER_S
-        self.status.store_up = up
-        self.metrics.set("store_up", up)
-
-    def _note_batch(self, batch: Batch, rows: Sequence[Row], rejected: Sequence[Rejected]) -> None:
-        tables = count_tables(rows)
-        tables.subtract(rows[r.index].table for r in rejected)
-        for table, count in tables.items():
-            self.metrics.count("store_rows_total", count, table=table)
-        self.metrics.count("expired_total", batch.expired)
-        for letter in batch.dead:
-            self.metrics.count("decode_errors_total", reason=letter.reason)
-        stamps_ms = [record.timestamp_ms for record in batch.records if record.timestamp_ms]
-        if stamps_ms:
-            self.metrics.observe("event_to_store_seconds", max(0.0, time.time() - min(stamps_ms) / 1000))
-
-    def _note_outage(self, exc: Exception) -> None:
-        self._set_store_up(False)
-        self.metrics.failed()
-        self.metrics.count("store_retries_total", reason=_kind(exc))
-        log.warning("the store can't be written, its events wait in the topics: %s", exc)
-
-    def _note_buried(self, sent: Sequence[DeadLetter], left: Sequence[DeadLetter]) -> None:
-        self.status.dead_letters_up = not left
-        self.metrics.set("dlq_pending", len(left))
-        for letter in sent:
-            self.metrics.count("dlq_produced_total", reason=letter.reason)
-
-    def _note_unburied(self, exc: Exception) -> None:
-        self.metrics.failed()
-        self.metrics.count("dlq_retries_total")
-        log.warning("%s; it is tried again, no offset moves: `voicelog-sink init` makes the topic", exc)
-
-    def _note_rebalance(self, event: str) -> None:
+    def _on_rebalance(self, event: str, places: Sequence[Place]) -> None:
         self.metrics.count("rebalances_total", event=event)
+        if event == "assigned":
+            self._watermark.assign(places)
+            return
+        if (
+            event == "revoked" and not self._closing
+        ):  # what was taken of them is seen through first, so that the new owner need not
+            wait_until(lambda: not self._watermark.is_waiting(places), self._wait, REVOKE_DRAIN_S)
+        self._watermark.forget(places)
 
     def _note_commit(self, result: str) -> None:
         self.metrics.count("commits_total", result=result)
@@ -284,7 +250,3 @@ def _count_topics(records: Sequence[Record]) -> dict[str, int]:
     for record in records:
         counts[record.topic] = counts.get(record.topic, 0) + 1
     return counts
-
-
-def _kind(exc: Exception) -> str:
-    return type(exc.__cause__ or exc).__name__

@@ -25,7 +25,10 @@ BROKER_SETTINGS = (
 INIT_SETTINGS = ("topic_partitions", "topic_replication", "topic_retention_ms", "topic_compression", "cql_replication")
 """What only making topics and schema needs."""
 
-LOOP_SETTINGS = ("group", "http", "batch_max_events", "batch_linger_ms", "max_message_bytes", "ttl_days", "log_format")
+LOOP_SETTINGS = (
+    "group", "group_instance_id", "http", "batch_max_events", "batch_linger_ms", "drain_timeout_ms",
+    "max_message_bytes", "ttl_days", "log_format",
+)  # fmt: skip
 """What the daemon's loop needs besides broker and store."""
 
 Command = Callable[..., Any]

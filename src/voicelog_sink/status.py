@@ -7,29 +7,31 @@ import time
 import attrs
 
 HEARTBEAT_TIMEOUT_S = 120.0
-"""Longer than any single call of the loop takes, the store's and the broker's timeouts included."""
+"""Longer than any single call takes, the store's and the broker's timeouts included."""
 
 
 @attrs.define
 class Status:
-    """Written by the daemon's loop, read by the HTTP thread; each attribute is set as a whole."""
+    """Written by the daemon's two threads, read by the HTTP thread; each attribute is set as a whole."""
 
-    heartbeat_s: float = attrs.field(factory=time.monotonic)
+    beats_s: dict[str, float] = attrs.Factory(dict)
+    """When each thread was last alive, monotonic seconds."""
+    started_s: float = attrs.field(factory=time.monotonic)
     joined: bool = False
     store_up: bool = False
     dead_letters_up: bool = False
     stopping: bool = False
 
-    def beat(self) -> None:
-        """Note that the loop is alive."""
-        self.heartbeat_s = time.monotonic()
+    def beat(self, thread: str) -> None:
+        """Note that a thread, `loop` or `writer`, is alive."""
+        self.beats_s[thread] = time.monotonic()
 
     def age_s(self) -> float:
-        """Return how long ago the loop was last alive, in seconds."""
-        return time.monotonic() - self.heartbeat_s
+        """Return how long ago the thread that was silent for longest was alive, in seconds."""
+        return time.monotonic() - min(self.beats_s.copy().values(), default=self.started_s)
 
     def is_alive(self) -> bool:
-        """Return whether the loop goes round; false means that only a restart helps."""
+        """Return whether both threads go round; false means that only a restart helps."""
         return self.age_s() < HEARTBEAT_TIMEOUT_S
 
     def conditions(self) -> dict[str, bool]:

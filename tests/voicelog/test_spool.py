@@ -497,7 +497,9 @@ def test_files_of_a_waiting_spool_are_not_held_open(make: Make, tmp_path: Path) 
         producer.produce("voice-events", b"k", b"x" * 1000, None)
     wait_until(lambda: counters.get("spooled") == 400)
     assert len(files(tmp_path)) >= 3
-    wait_until(lambda: spool_files_open() == 1)  # two for a moment, while the feed looks into a file or a new one begins
+    wait_until(
+        lambda: spool_files_open() == 1
+    )  # two for a moment, while the feed looks into a file or a new one begins
     assert len(os.listdir("/proc/self/fd")) < before + 30
 
 

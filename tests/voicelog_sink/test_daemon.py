@@ -15,7 +15,6 @@ from tests.running import Raw, committed, ends, message_of, produce, read_topic,
 
 from voicelog.events import TOPICS, Event, SessionEnded, SessionStarted, StageEvent, SttResult
 from voicelog.settings import Settings, load
-from voicelog_sink import daemon as module
 from voicelog_sink.daemon import Daemon
 from voicelog_sink.embedded import EmbeddedBroker
 from voicelog_sink.errors import Unfinished
@@ -63,6 +62,9 @@ class Setup:
     def committed(self) -> dict[tuple[str, int], int]:
         return committed(self.address, "voicelog-sink", TOPICS)
 
+    def retries(self) -> float:
+        return self.daemon.metrics.value("store_retries_total", reason="OperationalError")
+
     def ends(self) -> dict[tuple[str, int], int]:
         return ends(self.address, TOPICS)
 
@@ -98,22 +100,12 @@ def test_store_that_is_locked_is_waited_for_and_nothing_is_lost_or_committed_mea
     monkeypatch.setattr("voicelog_sink.stores.sqlite.BUSY_TIMEOUT_MS", 100)
     here.daemon.startup()
     produce(here.address, calls(5))
-    seen: dict[str, Any] = {}
-
     with closing(sqlite3.connect(here.path, isolation_level=None)) as database:
         database.execute("begin immediate")
-        note = here.daemon._note_outage
-
-        def noted(exc: Exception) -> None:
-            note(exc)
-            seen.setdefault("ready", here.daemon.status.is_ready())
-            if here.daemon.metrics.value("store_retries_total", reason="OperationalError") == 3:
-                seen["committed"] = here.committed()
-                database.execute("rollback")
-
-        monkeypatch.setattr(here.daemon, "_note_outage", noted)
-        here.daemon.catch_up()
-    assert seen == {"ready": False, "committed": {}}
+        wait_until(lambda: (here.daemon.on_tick(), here.retries() >= 3)[1], "three tries")
+        assert (here.daemon.status.is_ready(), here.committed()) == (False, {})
+        database.execute("rollback")
+    here.daemon.catch_up()
     assert here.rows() == 50
     assert here.daemon.status.store_up
     here.daemon.drain()
@@ -124,15 +116,14 @@ def test_store_that_stays_away_is_given_up_when_asked_to_stop_and_no_offset_move
     here: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("voicelog_sink.stores.sqlite.BUSY_TIMEOUT_MS", 100)
-    monkeypatch.setattr(module, "DRAIN_TIMEOUT_S", 0.5)
+    here.daemon.settings = load({**here.settings.values, "drain_timeout_ms": 500}, {})[0]
     here.daemon.startup()
     produce(here.address, calls(5))
     with closing(sqlite3.connect(here.path, isolation_level=None)) as database:
         database.execute("begin immediate")
-        note = here.daemon._note_outage
-        monkeypatch.setattr(here.daemon, "_note_outage", lambda exc: (note(exc), here.daemon.stop()))
+        wait_until(lambda: (here.daemon.on_tick(), here.retries() >= 1)[1], "a first try")
         with pytest.raises(Unfinished, match="stopped with events unstored, which stay in the topics"):
-            here.daemon.catch_up()
+            here.daemon.drain()
     here.daemon.consumer.commit()
     assert here.committed() == {}
 

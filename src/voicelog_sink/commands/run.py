@@ -9,7 +9,6 @@ import click
 from voicelog.settings import Settings
 from voicelog_sink import logs
 from voicelog_sink.daemon import Daemon
-from voicelog_sink.errors import Unfinished
 from voicelog_sink.http import application, serving
 from voicelog_sink.metrics import Metrics
 from voicelog_sink.options import BROKER_SETTINGS, LOOP_SETTINGS, STORE_SETTINGS, secrets_epilog, with_settings
@@ -44,14 +43,12 @@ def command(settings: Settings) -> None:
 
 
 def serve(daemon: Daemon) -> None:
-    """Run the daemon to its end; a batch that could not be stored before the stop stays in the topics."""
+    """Run the daemon to its end. Raises Unfinished for what could not be stored in time, which stays in the topics."""
     try:
         daemon.startup()
         with stop_on_signals(daemon.stop):
             daemon.run()
             daemon.drain()
-    except Unfinished as exc:
-        log.warning("%s", exc)
     finally:
         daemon.close()
     log.info("stopped")

@@ -1,0 +1,196 @@
+"""The keeper: sees one batch through, into the store and the dead letters, for as long as that takes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import attrs
+
+from voicelog_sink.backoff import Backoff
+from voicelog_sink.deadletter import DeadLetters
+from voicelog_sink.derived import Deriver
+from voicelog_sink.errors import BrokerUnavailable, Unfinished
+from voicelog_sink.metrics import Metrics
+from voicelog_sink.pipeline import Batch, DeadLetter, count_tables, refuses_everything
+from voicelog_sink.status import Status
+from voicelog_sink.stores.base import Rejected, Row, Store, StoreMisconfigured, StoreUnavailable
+from voicelog_sink.watermark import Ticket
+
+log = logging.getLogger(__name__)
+
+PING_AFTER_S = 10.0
+ADOPT_EVERY_S = 60.0
+DERIVE_AGAIN_S = 5.0
+
+T = TypeVar("T")
+
+
+@attrs.frozen(eq=False)
+class Parcel:
+    """A batch on its way: its rows, the rows that say what must be recomputed among them, and its offsets' ticket."""
+
+    batch: Batch
+    rows: list[Row]
+    ticket: Ticket
+    size_bytes: int
+
+
+class Keeper:
+    """Owns the store while the writer's thread runs; only `give_up_at` may be called by another one."""
+
+    def __init__(self, store: Store, deriver: Deriver, letters: DeadLetters, metrics: Metrics, status: Status) -> None:
+        """Join the parts; does nothing yet."""
+        self._store = store
+        self._deriver = deriver
+        self._letters = letters
+        self._metrics = metrics
+        self._status = status
+        self._give_up_s: float | None = None
+        self._next_s = dict.fromkeys(("ping", "adopt", "derive"), 0.0)
+
+    def give_up_at(self, at_s: float) -> None:
+        """Set when, on the monotonic clock, a batch that can't be seen through is given up."""
+        self._give_up_s = at_s
+
+    def keep(self, parcel: Parcel) -> None:
+        """Store the rows and deliver the dead letters; blocks until both are acknowledged.
+
+        Raises StoreMisconfigured for what an operator must mend, and Unfinished when it is time to give up.
+        """
+        batch = parcel.batch
+        rejected = self._write(parcel.rows) if parcel.rows else []
+        refused = batch.refused(rejected)
+        self._bury([*batch.dead, *refused])
+        self._metrics.count("events_stored_total", len(batch.events) - len(refused))
+        self._note_batch(parcel, rejected)
+
+    def rest(self) -> None:
+        """Do what is due between batches: recompute, adopt, see whether the store is there."""
+        self._status.beat("writer")
+        self._when_due("ping", PING_AFTER_S, self._ping)
+        self._derive()
+
+    def set_store_up(self, up: bool) -> None:
+        """Say whether the store took or answered the last thing it was asked."""
+        if up:
+            self._next_s["ping"] = time.monotonic() + PING_AFTER_S
+        self._status.store_up = up
+        self._metrics.set("store_up", up)
+
+    def _write(self, rows: Sequence[Row]) -> list[Rejected]:
+        def write() -> list[Rejected]:
+            if not self._status.store_up:
+                self._store.ping()  # one question, before a store that was away gets everything at once
+            start_s = time.monotonic()
+            with self._metrics.in_state("write"):
+                rejected = self._store.write(rows)
+            self._metrics.observe("store_write_seconds", time.monotonic() - start_s)
+            return rejected
+
+        rejected = self._insist(write, StoreUnavailable, self._note_outage)
+        self.set_store_up(True)
+        if refuses_everything(len(rows), len(rejected)):
+            message = (
+                f"the store refuses every one of {len(rows)} rows, first: {rejected[0].message}; nothing was moved to "
+                "the dead letters, no offset was moved: `voicelog-sink init --check` says what is wrong with the schema"
+            )
+            raise StoreMisconfigured(message)
+        return rejected
+
+    def _bury(self, letters: Sequence[DeadLetter]) -> None:
+        left = list(letters)
+
+        def send() -> None:
+            nonlocal left
+            with self._metrics.in_state("dlq"):
+                sent, left, why = self._letters.send(left)
+            self._note_buried(sent, left)
+            if left:
+                message = f"{len(left)} dead letters can't be written to {self._letters.topic} ({why})"
+                raise BrokerUnavailable(message)
+
+        if left:
+            self._insist(send, BrokerUnavailable, self._note_unburied)
+
+    def _insist(self, action: Callable[[], T], failure: type[Exception], note: Callable[[Exception], None]) -> T:
+        """Repeat `action` until it does not raise `failure`. Raises Unfinished when it is time to give up."""
+        backoff = Backoff()
+        while True:
+            self._status.beat("writer")
+            try:
+                return action()
+            except failure as exc:
+                note(exc)
+                self._give_up_if_due(exc)
+            with self._metrics.in_state("retry_wait"):
+                time.sleep(backoff.next_s())
+
+    def _give_up_if_due(self, exc: Exception) -> None:
+        if self._give_up_s is not None and time.monotonic() > self._give_up_s:
+            message = f"stopped with events unstored, which stay in the topics: {exc}"
+            raise Unfinished(message) from exc
+
+    def _derive(self) -> None:
+        now_s = time.monotonic()
+        if now_s < self._next_s["derive"]:
+            return
+        try:
+            with self._metrics.in_state("derive"):
+                now_ms = int(time.time() * 1000)
+                self._when_due("adopt", ADOPT_EVERY_S, lambda: self._deriver.adopt(now_ms))
+                self._metrics.count("derived_total", self._deriver.run_due(now_ms))
+        except StoreUnavailable as exc:
+            self._next_s["derive"] = now_s + DERIVE_AGAIN_S
+            self._metrics.count("derived_failures_total", reason=_kind(exc))
+            self._note_outage(exc)
+
+    def _ping(self) -> None:
+        try:
+            self._store.ping()
+        except StoreUnavailable as exc:
+            self._note_outage(exc)
+        else:
+            self.set_store_up(True)
+
+    def _when_due(self, name: str, every_s: float, action: Callable[[], object]) -> None:
+        now_s = time.monotonic()
+        if now_s >= self._next_s[name]:
+            self._next_s[name] = now_s + every_s
+            action()
+
+    def _note_batch(self, parcel: Parcel, rejected: Sequence[Rejected]) -> None:
+        batch = parcel.batch
+        tables = count_tables(parcel.rows)
+        tables.subtract(parcel.rows[r.index].table for r in rejected)
+        for table, count in tables.items():
+            self._metrics.count("store_rows_total", count, table=table)
+        self._metrics.count("expired_total", batch.expired)
+        for letter in batch.dead:
+            self._metrics.count("decode_errors_total", reason=letter.reason)
+        stamps_ms = [record.timestamp_ms for record in batch.records if record.timestamp_ms]
+        if stamps_ms:
+            self._metrics.observe("event_to_store_seconds", max(0.0, time.time() - min(stamps_ms) / 1000))
+
+    def _note_outage(self, exc: Exception) -> None:
+        self.set_store_up(False)
+        self._metrics.failed()
+        self._metrics.count("store_retries_total", reason=_kind(exc))
+        log.warning("the store can't be written, its events wait in the topics: %s", exc)
+
+    def _note_buried(self, sent: Sequence[DeadLetter], left: Sequence[DeadLetter]) -> None:
+        self._status.dead_letters_up = not left
+        self._metrics.set("dlq_pending", len(left))
+        for letter in sent:
+            self._metrics.count("dlq_produced_total", reason=letter.reason)
+
+    def _note_unburied(self, exc: Exception) -> None:
+        self._metrics.failed()
+        self._metrics.count("dlq_retries_total")
+        log.warning("%s; it is tried again, no offset moves: `voicelog-sink init` makes the topic", exc)
+
+
+def _kind(exc: Exception) -> str:
+    return type(exc.__cause__ or exc).__name__
