@@ -246,6 +246,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("batch_linger_ms", _count, 50, "ms", "how long the sink gathers events before it writes", "sink"),
     Setting("drain_timeout_ms", _count, 20_000, "ms",
             "how long the sink goes on after SIGTERM to store what it has taken; below Kubernetes' 30 s", "sink"),
+    Setting("workers", _positive, 1, "processes",
+            "processes of the sink on this machine, each a member of the group; with ports of HTTP one after another",
+            "sink"),
     Setting("group_instance_id", str, "", "",
             "name of this replica that outlives a restart (static membership): its partitions wait for it", "sink"),
     Setting("max_message_bytes", _positive, 1024 * 1024, "bytes",
@@ -301,6 +304,11 @@ class Settings:
         if isinstance(more, Mapping):
             shown["kafka_config"] = {n: "***" if _SECRET.search(n) else v for n, v in more.items()}
         return shown
+
+    def given(self) -> dict[str, Any]:
+        """Return the values that are not the default."""
+        default = defaults()
+        return {name: value for name, value in self.values.items() if value != default[name]}
 
     def kafka(self) -> dict[str, Any]:
         """Return the librdkafka settings that producer, consumer and admin client share."""
@@ -370,6 +378,11 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, str]:
         for name, text in environ.items()
         if name.startswith(PREFIX) and not name.startswith(NOT_SETTINGS) and text
     }
+
+
+def environment(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the variables that give another process these settings."""
+    return {BY_NAME[name].env: value if isinstance(value, str) else _as_text(value) for name, value in values.items()}
 
 
 def parse(name: str, value: Any) -> Any:

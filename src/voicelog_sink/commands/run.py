@@ -14,10 +14,11 @@ from voicelog_sink.metrics import Metrics
 from voicelog_sink.options import BROKER_SETTINGS, LOOP_SETTINGS, STORE_SETTINGS, secrets_epilog, with_settings
 from voicelog_sink.signals import stop_on_signals
 from voicelog_sink.status import Status
+from voicelog_sink.workers import Workers
 
 log = logging.getLogger(__name__)
 
-SETTINGS = (*BROKER_SETTINGS, *STORE_SETTINGS, *LOOP_SETTINGS)
+SETTINGS = (*BROKER_SETTINGS, *STORE_SETTINGS, *LOOP_SETTINGS, "workers")
 
 EXAMPLE = """\b
 Example:
@@ -28,18 +29,30 @@ Example:
 
 @click.command(epilog=EXAMPLE + secrets_epilog(*SETTINGS))
 @with_settings(*SETTINGS)
-def command(settings: Settings) -> None:
+def command(settings: Settings) -> int:
     """Drain the topics into the store, until SIGTERM or Ctrl-C; any number of replicas share the work.
 
     An offset is committed only after all before it is stored or in the dead letters. /health, /ready and /metrics are
     at --http.
     """
     logs.set_up(settings.log_format)
+    if settings.workers > 1:
+        return supervise(Workers(settings))
     metrics, status = Metrics(), Status()
     with serving(application(status, metrics), settings.http) as url:
         if url:
             log.info("serving %s/health, %s/ready, %s/metrics", url, url, url)
         serve(Daemon(settings, metrics, status))
+    return 0
+
+
+def supervise(workers: Workers) -> int:
+    """Run the workers to their end; return the exit status."""
+    try:
+        with stop_on_signals(workers.stop, force=workers.force):
+            return workers.run()
+    finally:
+        workers.close()
 
 
 def serve(daemon: Daemon) -> None:
