@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check -q
 DEMO_DIR ?= out
+# Two processes: most tests wait for a server, a deadline or a disk. Tests that share one stay together.
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 .PHONY: help demo test test-fast bench lint types docs wheel clean
 .DELETE_ON_ERROR:
@@ -34,10 +36,10 @@ demo: $(VENV)/.sink $(VENV)/.example ## hear, answer and speak real calls, and s
 	@$(BIN)/python examples/demo.py --out $(DEMO_DIR)
 
 test: $(VENV)/.dev $(VENV)/.example ## the whole suite, with a real Kafka broker and a real CQL database
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 test-fast: $(VENV)/.dev ## what needs no server, no models and no wheel
-	$(BIN)/python -m pytest -q -m "not real and not example and not packaging"
+	$(PYTEST) -m "not real and not example and not packaging"
 
 $(VENV)-bench/.done: pyproject.toml benchmarks/requirements.txt
 	$(PYTHON) -m venv $(VENV)-bench

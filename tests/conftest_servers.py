@@ -16,6 +16,8 @@ from tests.servers.cql import cql_session, drop_keyspace, server_url, with_keysp
 from tests.servers.topics import delete_topics
 
 SKIPPED = "no real server"
+TOGETHER = ("real", "example", "packaging")
+"""Markers whose tests share a server or an installation that a second process would start or make again."""
 ServerT = TypeVar("ServerT", bound=JavaServer)
 REAL_FIXTURES = frozenset(
     {
@@ -103,10 +105,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what needs a server, before -m selects."""
+    """Marks what needs a server, before -m selects, and keeps together what shares one when several processes test."""
     for item in items:
         if REAL_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.real)
+        for name in TOGETHER:
+            if item.get_closest_marker(name):
+                item.add_marker(pytest.mark.xdist_group(name))
 
 
 class _SkippedTests:

@@ -355,7 +355,7 @@ class Odd:
 @pytest.mark.parametrize(
     ("failing", "name"),
     [(fails, "fails"), (lambda _: None, "<lambda>"), (Odd(), "Odd"), (len, "len"), (email, "email")],
-    ids=str,
+    ids=["raises", "returns None", "object", "built-in", "own"],
 )
 def test_a_redactor_that_fails_lets_nothing_through(
     failing: Callable[[str], Any], name: str, caplog: pytest.LogCaptureFixture
