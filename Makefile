@@ -8,7 +8,7 @@ DEMO_DIR ?= out
 # Two processes: most tests wait for a server, a deadline or a disk. Tests that share one stay together.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
-.PHONY: help demo test test-fast bench lint types docs wheel clean
+.PHONY: help demo test test-fast bench bench-sink lint types docs wheel clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -48,6 +48,9 @@ $(VENV)-bench/.done: pyproject.toml benchmarks/requirements.txt
 
 bench: $(VENV)-bench/.done ## what a stage costs the caller, beside OpenTelemetry, Sentry, Langfuse and Logfire
 	$(VENV)-bench/bin/python benchmarks/hot_path.py
+
+bench-sink: $(VENV)/.dev ## what the sink stores in a second, beside the bare CQL driver and sqlite3
+	PYTHONPATH=. $(BIN)/python -m benchmarks.sink
 
 lint: $(VENV)/.dev ## ruff, and the rules for imports
 	$(BIN)/ruff check .
