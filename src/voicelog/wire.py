@@ -14,6 +14,7 @@ import msgspec
 
 from voicelog.errors import DecodeError, EncodeError
 from voicelog.events import EVENT_TYPES, SCHEMA_VERSION, TOPIC_OF, Event, required_fields, wire_fields
+from voicelog.wire_structs import MAY_BE_EMPTY, REFUSED, reader
 
 Headers = list[tuple[str, bytes]]
 
@@ -24,7 +25,6 @@ _decoder = msgspec.json.Decoder()
 _ENVELOPE = frozenset({"v", "type", "event_id"})
 _WIRE_FIELDS = {name: wire_fields(cls) for name, cls in EVENT_TYPES.items()}
 _KNOWN = {name: _ENVELOPE | frozenset(fields) for name, fields in _WIRE_FIELDS.items()}
-_MAY_BE_EMPTY = frozenset({"message"})
 _REQUIRED = {name: required_fields(cls) for name, cls in EVENT_TYPES.items()}
 
 
@@ -61,7 +61,7 @@ def decode(value: bytes | None) -> Event:
     fields = _object(value)
     kind = _kind(fields)
     for name in _REQUIRED[kind]:
-        if fields.get(name) is None or (fields[name] == "" and name not in _MAY_BE_EMPTY):
+        if fields.get(name) is None or (fields[name] == "" and name not in MAY_BE_EMPTY):
             message = f"{kind} without {name}: every {kind} needs one"
             raise DecodeError("missing_field", message)
     unknown = fields.keys() - _KNOWN[kind]
@@ -72,6 +72,17 @@ def decode(value: bytes | None) -> Event:
         message = f"{kind} with a wrong field: {exc}"
         raise DecodeError("invalid_field", message) from exc
     return attrs.evolve(event, extra=extra) if extra else event
+
+
+def read(value: bytes | None) -> Event:
+    """Return the event as `decode` does and raise as it does, at a quarter of the cost: for the sink.
+
+    What it returns has an Event's attributes, but is seldom of its class: tell its kind by TYPE, not by isinstance.
+    """
+    try:
+        return reader()(value or b"")
+    except REFUSED:
+        return decode(value)
 
 
 def _object(value: bytes | None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import attrs
 
 from voicelog.errors import DecodeError
 from voicelog.events import Event
-from voicelog.wire import decode
+from voicelog.wire import read
 from voicelog_sink.rows import is_expired, rows_of
 from voicelog_sink.stores.base import Rejected, Row
 
@@ -101,7 +101,7 @@ class Pipeline:
         if size_bytes > self.max_message_bytes:
             message = f"{size_bytes} bytes: expected at most {self.max_message_bytes} (VOICELOG_MAX_MESSAGE_BYTES)"
             raise DecodeError("too_large", message)
-        return decode(record.value)
+        return read(record.value)
 
 
 def refuses_everything(rows: int, rejected: int) -> bool:

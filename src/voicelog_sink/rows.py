@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import attrs
 import msgspec
@@ -80,20 +80,17 @@ _PLANS = {kind: _plan(cls) for kind, cls in EVENT_TYPES.items()}
 def rows_of(event: Event) -> list[Row]:
     """Return every row that the event becomes; columns that are absent are left out.
 
-    Raises DecodeError (`invalid_field`) for an event whose attributes are nested too deeply to be written again.
+    Takes what `wire.read` gives as well. Raises DecodeError (`invalid_field`) for an event whose attributes are nested
+    too deeply to be written again.
     """
-    rows = [_interaction(event)] if event.session_id else []
-    if event.TYPE in FINISHED_STAGES:
-        rows.append(_stage_metric(event))
-    elif isinstance(event, Turn):
-        rows += _turn_metrics(event)
-    elif isinstance(event, Metric):
-        rows.append(_custom_metric(event))
-    elif isinstance(event, Health):
-        rows.append(_health(event))
-    level = _error_level(event)
+    kind, at = event.TYPE, (hour_of(event.ts), event.shard)
+    rows = [_interaction(event, *at)] if event.session_id else []
+    make = _MAKERS.get(kind)
+    if make is not None:
+        rows += make(event, *at)
+    level = _error_level(event, kind)
     if level:
-        rows.append(_error(event, level))
+        rows.append(_error(event, level, *at))
     return rows
 
 
@@ -150,15 +147,21 @@ def _present(values: Values) -> Values:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _interaction(event: Event) -> Row:
-    plan = _PLANS[event.TYPE]
+def _interaction(event: Event, hour: str, shard: int) -> Row:
+    kind, ts, stage = event.TYPE, event.ts, event.stage
+    plan = _PLANS[kind]
     values = {n: v for n, v in zip(plan.plain, plan.read_plain(event), strict=True) if v is not None}
-    values |= {n: to_json(v) for n, v in zip(plan.json, plan.read_json(event), strict=True) if v is not None}
+    for name, value in zip(plan.json, plan.read_json(event), strict=True):
+        if value is not None:
+            values[name] = to_json(value)
     if event.extra is not None:  # the wire gives unknown fields in no order, and a row must be the same each time
         values["extra"] = to_json(event.extra, _sorting_encoder)
-    values |= {"ts": event.ts // 1000, "ts_us": event.ts, "v": SCHEMA_VERSION, "type": event.TYPE}
-    if event.stage:
-        values["stage_hour"] = f"{event.stage}#{hour_of(event.ts)}#{event.shard:02d}"
+    values["ts"] = ts // 1000
+    values["ts_us"] = ts
+    values["v"] = SCHEMA_VERSION
+    values["type"] = kind
+    if stage:
+        values["stage_hour"] = f"{stage}#{hour}#{shard:02d}"
     if event.error:
         values |= _error_columns(event.error)
     return Row(VOICE_INTERACTIONS.name, values)
@@ -169,54 +172,78 @@ def _error_columns(error: ErrorInfo) -> Values:
     return _present(columns)
 
 
-def _stage_metric(event: Event) -> Row:
-    figures = {"duration_ms": event.duration_ms, "first_item_ms": event.first_item_ms, "cost_usd": event.cost_usd}
-    name = event.stage or _STAGE_OF.get(event.TYPE, "")
-    return Row(PERFORMANCE_METRICS.name, {"name": name, **_measured(event), **_present(figures)})
+def _stage_metric(event: Event, hour: str, shard: int) -> list[Row]:
+    values = _measured(event, hour, shard)
+    values["name"] = event.stage or _STAGE_OF.get(event.TYPE, "")
+    _set(values, "duration_ms", event.duration_ms)
+    _set(values, "first_item_ms", event.first_item_ms)
+    _set(values, "cost_usd", event.cost_usd)
+    return [Row(PERFORMANCE_METRICS.name, values)]
 
 
-def _turn_metrics(turn: Turn) -> list[Row]:
-    measured = _measured(turn) if turn.figures else {}
-    return [
-        Row(PERFORMANCE_METRICS.name, {"name": f"turn.{name}", **measured, **_figure_columns(figure)})
-        for name, figure in (turn.figures or {}).items()
-    ]
+def _turn_metrics(event: Event, hour: str, shard: int) -> list[Row]:
+    turn = cast("Turn", event)
+    if not turn.figures:
+        return []
+    measured = _measured(turn, hour, shard)
+    measured["unit"] = "ms"
+    return [_figure(measured.copy(), name, figure) for name, figure in turn.figures.items()]
 
 
-def _figure_columns(figure: Figure) -> Values:
-    return _present({"value": figure.value_ms, "unit": "ms", "quality": figure.quality, "anchor": figure.anchor})
+def _figure(values: Values, name: str, figure: Figure) -> Row:
+    values["name"] = f"turn.{name}"
+    values["quality"] = figure.quality
+    _set(values, "value", figure.value_ms)
+    _set(values, "anchor", figure.anchor)
+    return Row(PERFORMANCE_METRICS.name, values)
 
 
-def _custom_metric(metric: Metric) -> Row:
-    value = {"name": metric.name, "value": metric.value, "unit": metric.unit}
-    return Row(PERFORMANCE_METRICS.name, {**_measured(metric), **_present(value)})
+def _custom_metric(event: Event, hour: str, shard: int) -> list[Row]:
+    metric = cast("Metric", event)
+    values = _measured(metric, hour, shard)
+    values["name"] = metric.name
+    values["value"] = metric.value
+    _set(values, "unit", metric.unit)
+    return [Row(PERFORMANCE_METRICS.name, values)]
 
 
 _DIMENSIONS = ("session_id", "turn_id", "status", "service", "host", "provider", "model", "variant")
 _read_dimensions = attrgetter(*_DIMENSIONS)
 
 
-def _measured(event: Event) -> Values:
+def _measured(event: Event, hour: str, shard: int) -> Values:
     """Return the columns that all of an event's rows in performance_metrics share."""
     values = {n: v for n, v in zip(_DIMENSIONS, _read_dimensions(event), strict=True) if v is not None}
-    values |= {"hour": hour_of(event.ts), "shard": event.shard, "type": event.TYPE}
-    return values | _place(event)
+    values["hour"] = hour
+    values["shard"] = shard
+    values["type"] = event.TYPE
+    values["ts"] = event.ts // 1000
+    values["ts_us"] = event.ts
+    values["stream_id"] = event.stream_id
+    values["seq"] = event.seq
+    return values
+
+
+def _set(values: Values, name: str, value: Any) -> None:
+    if value is not None:
+        values[name] = value
 
 
 def _place(event: Event) -> Values:
     return {"ts": event.ts // 1000, "stream_id": event.stream_id, "seq": event.seq, "ts_us": event.ts}
 
 
-def _error_level(event: Event) -> str | None:
+def _error_level(event: Event, kind: str) -> str | None:
     """Return the level under which the event belongs into error_logs, None where it does not.
 
     A quiet log record outside of any session goes there too: it has no other table.
     """
-    if isinstance(event, Log):
-        loud = event.level.upper() not in QUIET_LEVELS
-        return event.level if loud or not event.session_id else None
-    failed = event.TYPE in FINISHED_STAGES and event.status == "error"
-    return "ERROR" if failed or isinstance(event, Error) else None
+    if kind == Log.TYPE:
+        level = cast("Log", event).level
+        loud = level.upper() not in QUIET_LEVELS
+        return level if loud or not event.session_id else None
+    failed = event.status == "error" and kind in FINISHED_STAGES
+    return "ERROR" if failed or kind == Error.TYPE else None
 
 
 _ERROR_FIELDS = (
@@ -225,19 +252,29 @@ _ERROR_FIELDS = (
 _read_error_fields = attrgetter(*_ERROR_FIELDS)
 
 
-def _error(event: Event, level: str) -> Row:
-    key = {"service": event.service or "", "hour": hour_of(event.ts), "shard": event.shard, **_place(event)}
+def _error(event: Event, level: str, hour: str, shard: int) -> Row:
+    key = {"service": event.service or "", "hour": hour, "shard": shard, **_place(event)}
     fields = dict(zip(_ERROR_FIELDS, _read_error_fields(event), strict=True))
-    logged = {"logger": event.logger, "message": event.message} if isinstance(event, Log) else {}
+    log = cast("Log", event)
+    logged = {"logger": log.logger, "message": log.message} if event.TYPE == Log.TYPE else {}
     attributes = {"attributes": to_json(event.attributes)} if event.attributes is not None else {}
     error = _error_columns(event.error) if event.error else {}
     whole = {**key, "type": event.TYPE, "level": level, **fields, **logged, **attributes, **error}
     return Row(ERROR_LOGS.name, _present(whole))
 
 
-def _health(event: Health) -> Row:
+def _health(event: Event, _hour: str, _shard: int) -> list[Row]:
+    health = cast("Health", event)
     details = to_json(event.attributes) if event.attributes is not None else None
-    key = {"component": event.component, "host": event.host or "", "day": day_of(event.ts), **_place(event)}
-    return Row(
-        SYSTEM_HEALTH.name, _present({**key, "service": event.service, "state": event.state, "details": details})
-    )
+    key = {"component": health.component, "host": event.host or "", "day": day_of(event.ts), **_place(event)}
+    values = {**key, "service": event.service, "state": health.state, "details": details}
+    return [Row(SYSTEM_HEALTH.name, _present(values))]
+
+
+_MAKERS: dict[str, Callable[[Event, str, int], list[Row]]] = {
+    **dict.fromkeys(FINISHED_STAGES, _stage_metric),
+    Turn.TYPE: _turn_metrics,
+    Metric.TYPE: _custom_metric,
+    Health.TYPE: _health,
+}
+"""What an event's type becomes besides its row in voice_interactions."""

@@ -156,7 +156,7 @@ class Work:
         entry.unread[event.stream_id] = max(event.seq, entry.unread.get(event.stream_id, -1))
         entry.last_event_ms = now_ms
         entry.size += 1
-        wait_ms = AFTER_END_MS if isinstance(event, SessionEnded) else AFTER_EVENT_MS
+        wait_ms = AFTER_END_MS if event.TYPE == SessionEnded.TYPE else AFTER_EVENT_MS
         due_ms = now_ms + max(wait_ms, round(entry.cost_ms * COST_SHARE))
         if not entry.changed or due_ms < entry.due_ms:
             entry.changed = True

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -13,7 +15,7 @@ from tests.voicelog.strategies import EVENTS, JSON, TEXT
 
 from voicelog.errors import REASONS, DecodeError, EncodeError
 from voicelog.events import EVENT_TYPES, Event, SttResult, wire_fields
-from voicelog.wire import decode, encode, encode_value
+from voicelog.wire import decode, encode, encode_value, read
 
 GOLDEN = Path(__file__).parent.parent / "contracts" / "golden"
 WHO = {"stream_id": "a1", "seq": 7, "ts": 1_767_225_600_000_000, "session_id": "s"}
@@ -154,3 +156,52 @@ def test_field_named_extra_is_an_unknown_field_like_any_other() -> None:
     assert event.extra == {"zeta": 1, "extra": 7, "alpha": 2}
     assert list(event.extra) == ["zeta", "extra", "alpha"]
     assert decode(encode(event).value) == event
+
+
+def outcome(take: Callable[[bytes], Event], value: bytes) -> Any:
+    """Return all that can be told of what was made of a value: every field, or the refusal."""
+    try:
+        event = take(value)
+    except DecodeError as exc:
+        return exc.reason, str(exc)
+    names = (*wire_fields(EVENT_TYPES[event.TYPE]), "extra")
+    fields = {name: msgspec.to_builtins(getattr(event, name)) for name in names}
+    return event.TYPE, event.key, event.shard, json.dumps(fields)
+
+
+@given(EVENTS, st.dictionaries(st.sampled_from([*FIELD_NAMES, "type", "new"]), JSON | st.integers(), max_size=3))
+@example(SttResult(**WHO), {"v": 1.0})
+@example(SttResult(**WHO), {"v": "1.2"})
+@example(SttResult(**WHO), {"seq": 7.0})
+@example(SttResult(**WHO), {"seq": 10**30, "duration_ms": 10**400})
+@example(SttResult(**WHO), {"duration_ms": 3, "confidence": -0.0})
+@example(SttResult(**WHO), {"session_id": ""})
+@example(SttResult(**WHO), {"stage": ""})
+@example(SttResult(**WHO), {"event_id": {"any": "thing"}})
+@example(SttResult(**WHO), {"error": {"type": "E", "unknown": 1}})
+@example(SttResult(**WHO), {"attempts": [{"start_ms": 1}, {}]})
+def test_reading_fast_and_reading_by_the_classes_agree_on_everything(event: Event, changed: dict[str, Any]) -> None:
+    value = json.dumps({**json.loads(encode(event).value), **changed}).encode()
+    assert outcome(read, value) == outcome(decode, value)
+
+
+@pytest.mark.parametrize("twice", ['"type":"log"', '"type":"metric"', '"v":2', '"seq":-1', '"name":"m"', '"zz":1'])
+@pytest.mark.parametrize("first", [True, False])
+def test_reading_fast_agrees_on_a_field_that_is_there_twice(twice: str, first: bool) -> None:
+    whole = json.dumps(METRIC)
+    value = ("{" + twice + "," + whole[1:] if first else whole[:-1] + "," + twice + "}").encode()
+    assert outcome(read, value) == outcome(decode, value)
+
+
+@TYPES
+def test_golden_message_is_read_fast(kind: str) -> None:
+    value = json.dumps(json.loads((GOLDEN / f"{kind}.json").read_text())["value"]).encode()
+    found = read(value)
+    assert not isinstance(found, Event)
+    assert outcome(read, value) == outcome(decode, value)
+
+
+@given(st.binary())
+@example(b"[" * 100_000)
+def test_reading_fast_agrees_on_bytes(value: bytes) -> None:
+    assert outcome(read, value) == outcome(decode, value)

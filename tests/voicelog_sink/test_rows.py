@@ -10,7 +10,7 @@ from tests.strategies import events, names
 
 from voicelog.errors import DecodeError
 from voicelog.events import Error, ErrorInfo, Event, Figure, Log, Metric, StageEvent, StageStarted, Turn, shard_of
-from voicelog.wire import decode, encode
+from voicelog.wire import decode, encode, read
 from voicelog_sink.rows import day_of, event_of, hour_of, is_expired, rows_of
 from voicelog_sink.stores.base import Row
 from voicelog_sink.tables import BOOL, INT, REAL, SMALL, TABLES, TEXT, TIME
@@ -46,6 +46,11 @@ def test_every_event_becomes_rows_with_whole_keys_and_known_columns_of_the_right
 @given(events())
 def test_same_message_twice_makes_the_same_rows(event: Event) -> None:
     assert rows_of(decode(encode(event).value)) == rows_of(decode(encode(event).value)) == rows_of(event)
+
+
+@given(events())
+def test_what_the_wire_reads_fast_becomes_the_same_rows(event: Event) -> None:
+    assert rows_of(read(encode(event).value)) == rows_of(event)
 
 
 @given(events())
