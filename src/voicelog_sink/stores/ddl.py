@@ -74,12 +74,13 @@ def create_index(table: Table, name: str) -> str:
     return statement + (f" WHERE {where}" if where else "")
 
 
-def insert(table: Table, names: tuple[str, ...]) -> str:
-    """Return the statement that writes one row of the columns `names`, the others null.
+def insert(table: Table, names: tuple[str, ...], count: int = 1) -> str:
+    """Return the statement that writes `count` rows of the columns `names`, the others null.
 
     A row replaces the one of its key, unless that has a higher version.
     """
-    head = f"{quote(table.name)} ({quoted(names)}) VALUES ({', '.join('?' * len(names))})"
+    places = ", ".join([f"({', '.join('?' * len(names))})"] * count)
+    head = f"{quote(table.name)} ({quoted(names)}) VALUES {places}"
     if table.version is None:
         return f"INSERT OR REPLACE INTO {head}"
     version = quote(table.version)

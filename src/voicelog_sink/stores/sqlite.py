@@ -8,7 +8,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any
 
 from voicelog.settings import Settings
@@ -26,6 +25,7 @@ from voicelog_sink.stores.base import (
 from voicelog_sink.stores.lifetime import born_column, left_ms, lifetime_ms, wall_ms
 from voicelog_sink.stores.query import Query, plan
 from voicelog_sink.stores.schema import differences
+from voicelog_sink.stores.sqlite_rows import STATEMENTS, insert, inserts
 from voicelog_sink.stores.sqlite_schema import complete_table, complete_view, live_shape
 from voicelog_sink.stores.url import sqlite_path
 from voicelog_sink.tables import BOOL, TABLES, Life, Table
@@ -33,8 +33,16 @@ from voicelog_sink.tables import BOOL, TABLES, Life, Table
 OLDEST = (3, 37, 0)
 """The first SQLite with STRICT tables."""
 BUSY_TIMEOUT_MS = 5_000
-STATEMENTS = 512
-"""Statements that are kept prepared."""
+PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    f"busy_timeout = {BUSY_TIMEOUT_MS}",
+    "cache_size = -16384",
+    "wal_autocheckpoint = 4000",
+)
+"""A write is on the disk when it is acknowledged. 16 MB of pages in memory, and pages go from the log into the file
+every 16 MB instead of every 4, so that a page that is written again and again goes there once.
+"""
 SWEEP_EVERY_S = 3600.0
 SWEEP_ROWS = 5_000
 """Most expired rows that one write deletes of a table, so that no write waits for a day's worth."""
@@ -106,9 +114,8 @@ class SqliteStore(Store):
             check_same_thread=False,  # opened by one thread, then used by another; never by two at once
         )
         try:
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = FULL")
-            db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+            for pragma in PRAGMAS:
+                db.execute(f"PRAGMA {pragma}")
         except BaseException:
             db.close()
             raise
@@ -254,18 +261,15 @@ def _write_group(db: sqlite3.Connection, table: Table, names: tuple[str, ...], g
     if unknown:
         message = f"table {table.name} has no column {unknown}"
         return [Rejected(index, "UnknownColumn", message) for index, _ in group]
-    statement = _insert(table.name, names)
+    max_values = db.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
     try:
-        db.executemany(statement, [values for _, values in group])
+        for statement, values in inserts(table.name, names, [values for _, values in group], max_values):
+            db.execute(statement, values)
     except ROW_ERRORS:
+        statement = insert(table.name, names)
         outcomes = [_write_one(db, statement, table, index, values) for index, values in group]
         return [rejected for rejected in outcomes if rejected]
     return []
-
-
-@lru_cache(maxsize=STATEMENTS)
-def _insert(table: str, names: tuple[str, ...]) -> str:
-    return ddl.insert(TABLES[table], names)
 
 
 def _write_one(
