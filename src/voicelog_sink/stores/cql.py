@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import ssl
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -79,9 +79,9 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 class Request(NamedTuple):
-    """Rows of one partition that go to the server together."""
+    """Rows of one partition that go to the server together; `statements` are the prepared ones by their columns."""
 
-    statement: Any
+    statements: Mapping[tuple[str, ...], Any]
     table: str
     rows: list[Encoded]
 
@@ -219,15 +219,24 @@ class _Flight:
 
 def _statement(request: Request) -> Any:
     """Return the request as the driver sends it; the values are encoded already, so nothing is bound."""
-    bound = [BoundStatement(request.statement) for _ in request.rows]
-    for statement, row in zip(bound, request.rows, strict=True):
-        statement.values = row.params
-    if len(bound) == 1:
-        return bound[0]
+    statements, rows = request.statements, request.rows
+    if len(rows) == 1:
+        return _bound(statements[rows[0].names], rows[0])
     batch = BatchStatement(BatchType.UNLOGGED)
-    for statement in bound:
-        batch.add(statement)
+    known: dict[tuple[str, ...], Any] = {}
+    for row in rows:
+        bound = known.get(row.names)
+        if bound is None:
+            bound = known[row.names] = _bound(statements[row.names], row)
+        bound.values = row.params  # the batch keeps the values and not the statement, which serves for the next row
+        batch.add(bound)
     return batch
+
+
+def _bound(prepared: Any, row: Encoded) -> Any:
+    bound = BoundStatement(prepared, routing_key=row.routing_key)
+    bound.values = row.params
+    return bound
 
 
 def milliseconds(value: datetime) -> int:

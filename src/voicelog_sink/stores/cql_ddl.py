@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from voicelog_sink.stores.base import StoreMisconfigured
 from voicelog_sink.stores.lifetime import lifetime_ms
@@ -72,15 +72,19 @@ def has_ttl(table: Table) -> bool:
     return lifetime_ms(table, 1) is not None
 
 
-def insert(keyspace: str, table: Table) -> str:
-    """Return the statement that writes one row: a marker each for every column, the version as timestamp, the TTL."""
+def insert(keyspace: str, table: Table, names: Sequence[str] = ()) -> str:
+    """Return the statement that writes one row: a marker for each of its columns, the version as timestamp, the TTL.
+
+    `names` are the columns, all of them by default.
+    """
+    names = names or tuple(table.columns)
     using = [*(["TIMESTAMP ?"] if table.version else []), *(["TTL ?"] if has_ttl(table) else [])]
-    markers = ", ".join("?" * len(table.columns))
-    head = f"INSERT INTO {quoted(keyspace)}.{quoted(table.name)} ({listed(table.columns)}) VALUES ({markers})"
+    markers = ", ".join("?" * len(names))
+    head = f"INSERT INTO {quoted(keyspace)}.{quoted(table.name)} ({listed(names)}) VALUES ({markers})"
     return head + (" USING " + " AND ".join(using) if using else "")
 
 
-def delete(keyspace: str, table: Table) -> str:
+def delete(keyspace: str, table: Table, _names: Sequence[str] = ()) -> str:
     """Return the statement that deletes one row by its key.
 
     Its timestamp is the present, above every version, so that an erasure outranks every recompute.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from voicelog_sink.stores.lifetime import born_column, left_ms, lifetime_ms
@@ -15,8 +16,9 @@ from voicelog_sink.tables import BLOB, BOOL, INT, REAL, SMALL, TEXT, TIME, Table
 MAX_ROWS = 32
 MAX_BYTES = 40_000
 """Of one batch. Cassandra refuses batches above 50 kB and ScyllaDB above 1 MB by default."""
-SHAPES = 4096
-"""Sets of columns whose encoding plan is kept."""
+SHAPES = 64
+"""Sets of a table's columns that have a statement of their own, which both sides keep; other rows name every column."""
+ROUTING_KEYS = 4096
 
 
 class RowError(ValueError):
@@ -24,12 +26,16 @@ class RowError(ValueError):
 
 
 class Encoded(NamedTuple):
-    """One row as CQL: its index in what was written, the partition's routing key, the bound values, their size."""
+    """One row as CQL: its index in what was written, the partition's routing key, the bound values, their size.
+
+    `names` are the columns of its statement.
+    """
 
     number: int
     routing_key: bytes
     params: list[Any]
     size_bytes: int
+    names: tuple[str, ...] = ()
 
 
 def _blob(value: Any) -> bytes:
@@ -55,34 +61,77 @@ PACKERS: dict[str, Callable[[Any], bytes]] = {
 PACK_ERRORS = (struct.error, TypeError, KeyError, ValueError, OverflowError)
 
 
-Places = tuple[tuple[int, Callable[[Any], bytes]], ...]
-"""How rows of one set of columns are encoded: position and packer of each."""
+class Shape(NamedTuple):
+    """How rows of one set of columns are encoded: a packer for each, and the places of the partition key's."""
+
+    names: tuple[str, ...]
+    packers: tuple[Callable[[Any], bytes], ...]
+    partition: tuple[int, ...]
 
 
 class TableEncoder:
-    """Encodes one table's rows for its INSERT; `unset` is what the driver takes for a column that is left as it is."""
+    """Encodes one table's rows for an INSERT of their own columns; an absent column is left as it is.
+
+    In a table with a version a row replaces the whole older one, so there every column is written: left as it is, the
+    older row's value would show through. `unset` is what the driver takes for that. Used by one thread.
+    """
 
     def __init__(self, table: Table, ttl_days: int, unset: Any) -> None:
         """Work out what is the same for every row."""
         self.table = table
+        self.columns = tuple(table.columns)
         self._lifetime = lifetime_ms(table, ttl_days)
         self._born = born_column(table)
-        # A row with a version replaces the whole older row, so an absent column must be null: left unset, the older
-        # row's value would show through.
         self._blank = [None if table.version else unset] * len(table.columns)
         self._order = {name: place for place, name in enumerate(table.columns)}
         self._key_places = [self._order[name] for name in table.key]
-        self._parts = len(table.partition_key)
-        self._plans: dict[tuple[str, ...], Places] = {}
+        self._read_partition = itemgetter(*table.partition_key)
+        self._routing_keys: dict[Any, bytes] = {}
+        self._shapes: dict[tuple[str, ...], Shape | None] = {}
 
     def encode(self, number: int, values: Mapping[str, Any], now_ms: int) -> Encoded | None:
         """Return the row, None where its time is over; raises RowError."""
+        names = tuple(values)
+        shape = self._shapes.get(names) or self._shape(names)
+        if shape is None:
+            return self._encode_whole(number, values, now_ms)
+        try:
+            params: list[Any] = [pack(value) for pack, value in zip(shape.packers, values.values(), strict=True)]
+        except PACK_ERRORS:
+            return self._encode_present(number, values, now_ms)
+        routing_key = params[shape.partition[0]] if len(shape.partition) == 1 else self._joined(values, params, shape)
+        size = sum(map(len, params))
+        if self._lifetime is not None:
+            left = left_ms(values, self._born, self._lifetime, now_ms)
+            if left <= 0:
+                return None
+            params.append(_pack_int(-(-left // 1000)))
+        return Encoded(number, routing_key, params, size, shape.names)
+
+    def _shape(self, names: tuple[str, ...]) -> Shape | None:
+        """Return how such rows are encoded; None where every column is written, the absent ones as unset or null."""
+        columns = self.table.columns
+        if self.table.version or not set(self.table.key) <= set(names) <= set(columns) or len(self._shapes) >= SHAPES:
+            return None
+        packers = tuple(PACKERS[columns[name]] for name in names)
+        shape = Shape(names, packers, tuple(names.index(name) for name in self.table.partition_key))
+        self._shapes[names] = shape
+        return shape
+
+    def _encode_present(self, number: int, values: Mapping[str, Any], now_ms: int) -> Encoded | None:
+        """Encode a row without the columns that are None; raises RowError where that is not what is wrong with it."""
+        present = {name: value for name, value in values.items() if value is not None}
+        if len(present) == len(values):
+            raise self._explain(values)
+        return self.encode(number, present, now_ms)
+
+    def _encode_whole(self, number: int, values: Mapping[str, Any], now_ms: int) -> Encoded | None:
         params = self._blank.copy()
         size = 0
         try:
-            for (place, pack), value in zip(self._places(tuple(values)), values.values(), strict=True):
+            for name, value in values.items():
                 if value is not None:
-                    packed = params[place] = pack(value)
+                    packed = params[self._order[name]] = PACKERS[self.table.columns[name]](value)
                     size += len(packed)
         except PACK_ERRORS:
             raise self._explain(values) from None
@@ -94,34 +143,38 @@ class TableEncoder:
             if left <= 0:
                 return None
             params.append(_pack_int(-(-left // 1000)))
-        return Encoded(number, routing_key, params, size)
+        return Encoded(number, routing_key, params, size, self.columns)
 
     def encode_key(self, number: int, values: Mapping[str, Any]) -> Encoded:
         """Return the key alone, for a DELETE; raises RowError."""
         key = {name: values.get(name) for name in self.table.key}
         params = self._blank.copy()
         try:
-            for (place, pack), value in zip(self._places(tuple(key)), key.values(), strict=True):
-                params[place] = None if value is None else pack(value)
+            for name, value in key.items():
+                params[self._order[name]] = None if value is None else PACKERS[self.table.columns[name]](value)
         except PACK_ERRORS:
             raise self._explain(key) from None
         routing_key = self._routing_key(params)
-        return Encoded(number, routing_key, [params[place] for place in self._key_places], 0)
-
-    def _places(self, names: tuple[str, ...]) -> Places:
-        places = self._plans.get(names)
-        if places is None:
-            places = tuple((self._order[name], PACKERS[self.table.columns[name]]) for name in names)
-            if len(self._plans) < SHAPES:
-                self._plans[names] = places
-        return places
+        return Encoded(number, routing_key, [params[place] for place in self._key_places], 0, self.table.key)
 
     def _routing_key(self, params: list[Any]) -> bytes:
         for place in self._key_places:
             if not isinstance(params[place], bytes):
-                message = f"table {self.table.name}: key column {list(self.table.columns)[place]} is absent"
+                message = f"table {self.table.name}: key column {self.columns[place]} is absent"
                 raise RowError(message)
-        parts: list[bytes] = [params[place] for place in self._key_places[: self._parts]]
+        return self._join([params[place] for place in self._key_places[: len(self.table.partition_key)]])
+
+    def _joined(self, values: Mapping[str, Any], params: list[Any], shape: Shape) -> bytes:
+        """Return the routing key of several columns; they are the same for many rows."""
+        partition = self._read_partition(values)
+        found = self._routing_keys.get(partition)
+        if found is None:
+            if len(self._routing_keys) >= ROUTING_KEYS:
+                self._routing_keys.clear()
+            found = self._routing_keys[partition] = self._join([params[place] for place in shape.partition])
+        return found
+
+    def _join(self, parts: list[bytes]) -> bytes:
         if len(parts) == 1:
             return parts[0]
         try:

@@ -87,8 +87,14 @@ class CqlStore(Store):
             raise StoreMisconfigured(message)
 
     def _requests(self, encoded: Mapping[str, list[Encoded]], make: Callable[..., str]) -> list[Request]:
-        statements = {table: self._statement(make(self._url.keyspace, TABLES[table])) for table in encoded}
-        return [Request(statements[table], table, batch) for table, rows in encoded.items() for batch in batches(rows)]
+        requests = []
+        for table, rows in encoded.items():
+            statements = {
+                names: self._statement(make(self._url.keyspace, TABLES[table], names))
+                for names in {row.names for row in rows}
+            }
+            requests += [Request(statements, table, batch) for batch in batches(rows)]
+        return requests
 
     def _send(self, requests: list[Request]) -> list[Rejected]:
         """Send everything and return the rows that the server refuses for good."""

@@ -10,7 +10,7 @@ from cassandra.cqltypes import lookup_casstype
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voicelog_sink.stores.cql_rows import MAX_BYTES, MAX_ROWS, PACKERS, Encoded, RowError, TableEncoder, batches
+from voicelog_sink.stores.cql_rows import MAX_BYTES, MAX_ROWS, PACKERS, SHAPES, Encoded, RowError, TableEncoder, batches
 from voicelog_sink.stores.lifetime import DAY_MS
 from voicelog_sink.tables import BLOB, BOOL, INT, REAL, SMALL, TABLES, TEXT, TIME
 
@@ -47,16 +47,30 @@ def encoder(table: str) -> TableEncoder:
     return TableEncoder(TABLES[table], 90, UNSET)
 
 
-def test_appended_row_leaves_absent_columns_unset_and_ends_with_its_ttl() -> None:
+def test_appended_row_names_the_columns_that_it_has_and_ends_with_its_ttl() -> None:
     values = {"session_id": "c", "ts": NOW_MS - 1500, "stream_id": "s", "seq": 1, "stage": None, "items": 4}
     row = encoder("voice_interactions").encode(7, values, NOW_MS)
     assert row is not None
-    columns = dict(zip(TABLES["voice_interactions"].columns, row.params, strict=False))
-    given_ = {"session_id": b"c", "ts": struct.pack(">q", NOW_MS - 1500), "stream_id": b"s"}
-    given_ |= {"seq": struct.pack(">q", 1), "items": struct.pack(">q", 4)}
-    assert columns == {**dict.fromkeys(columns, UNSET), **given_}
-    assert row.params[len(columns) :] == [struct.pack(">i", 90 * 86_400 - 1)]
+    assert row.names == ("session_id", "ts", "stream_id", "seq", "items")
+    moment, one, four = (struct.pack(">q", number) for number in (NOW_MS - 1500, 1, 4))
+    assert row.params == [b"c", moment, b"s", one, four, struct.pack(">i", 90 * 86_400 - 1)]
     assert (row.number, row.routing_key) == (7, b"c")
+
+
+def test_row_of_one_set_of_columns_too_many_names_every_column_and_leaves_the_others_unset() -> None:
+    strict = encoder("voice_interactions")
+    key = {"session_id": "c", "ts": NOW_MS, "stream_id": "s", "seq": 1}
+    others = [name for name, kind in TABLES["voice_interactions"].columns.items() if kind == TEXT and name not in key]
+    shapes = [{**key, one: "x", other: "y"} for one in others[:10] for other in others[10:20]]
+    found = [strict.encode(0, values, NOW_MS) for values in shapes]
+    own = [row for row in found if row and row.names != strict.columns]
+    assert len(own) == SHAPES
+    for values, row in zip(shapes, found, strict=True):
+        assert row is not None
+        sent = dict(zip(row.names, row.params, strict=False))
+        assert {name for name, value in sent.items() if value is not UNSET} == set(values)
+        assert row.params[len(row.names) :] == [struct.pack(">i", 90 * 86_400)]
+        assert row.routing_key == b"c"
 
 
 def test_row_with_a_version_writes_nulls_and_its_version_as_timestamp() -> None:
@@ -77,7 +91,7 @@ def test_row_whose_time_is_over_becomes_nothing() -> None:
 def test_table_without_a_lifetime_has_no_ttl() -> None:
     row = encoder("erasures").encode(0, {"subject": "call-1"}, NOW_MS)
     assert row is not None
-    assert row.params == [b"call-1", UNSET, UNSET, UNSET]
+    assert (row.params, row.names) == ([b"call-1"], ("subject",))
 
 
 def test_routing_key_of_several_columns_is_the_servers_own_form() -> None:
@@ -90,7 +104,7 @@ def test_routing_key_of_several_columns_is_the_servers_own_form() -> None:
 def test_key_alone_is_encoded_for_a_delete() -> None:
     values = {"bucket": 2, "key": "k", "sink_id": "a", "added_at": "not looked at"}
     assert encoder("derived_pending").encode_key(3, values) == Encoded(
-        3, struct.pack(">i", 2), [struct.pack(">i", 2), b"k", b"a"], 0
+        3, struct.pack(">i", 2), [struct.pack(">i", 2), b"k", b"a"], 0, ("bucket", "key", "sink_id")
     )
 
 
