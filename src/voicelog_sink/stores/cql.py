@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -32,14 +31,14 @@ from cassandra.query import UNSET_VALUE, BatchStatement, BatchType, BoundStateme
 from voicelog.settings import Settings
 from voicelog_sink.stores.base import StoreError, StoreMisconfigured, StoreUnavailable
 from voicelog_sink.stores.cql_rows import Encoded
+from voicelog_sink.stores.flight import Flight, Request
 from voicelog_sink.stores.tls import tls_context
 from voicelog_sink.stores.url import CqlUrl
+from voicelog_sink.stores.window import Window
 
 UNSET = UNSET_VALUE
 """Stands for a column that is left as it is."""
 PROTOCOL = 4
-IN_FLIGHT = 128
-"""Most requests that wait for an answer at once."""
 PAGE_ROWS = 500
 REQUEST_TIMEOUT_S = 10.0
 SCHEMA_TIMEOUT_S = 60.0
@@ -71,19 +70,14 @@ DRIVER_ERRORS = (
     OSError,
 )
 
+AWAY = (NoHostAvailable, ConnectionException, OSError)
+"""What says that the server is not there, where other errors say that it has too much to do."""
+
 logger = logging.getLogger(__name__)
 # A command that has set no logging up says one sentence; without this the driver's tracebacks would stand around it.
 logging.getLogger("cassandra").addHandler(logging.NullHandler())
 _EPOCH = datetime(1970, 1, 1)
 _MILLISECOND = timedelta(milliseconds=1)
-
-
-class Request(NamedTuple):
-    """Rows of one partition that go to the server together; `statements` are the prepared ones by their columns."""
-
-    statements: Mapping[tuple[str, ...], Any]
-    table: str
-    rows: list[Encoded]
 
 
 class Failure(NamedTuple):
@@ -100,6 +94,7 @@ class Connection:
     def __init__(self, settings: Settings, url: CqlUrl, timeout_ms: int) -> None:
         """Connect to the first host that answers; blocks up to about `timeout_ms`."""
         self._store = f"store {settings.store!r}"
+        self.window = Window()
         self._cluster: Any = None
         with self._errors():
             self._cluster = _cluster(settings, url, timeout_ms)
@@ -146,13 +141,20 @@ class Connection:
 
     def send(self, requests: Sequence[Request]) -> list[Failure]:
         """Send the requests, wait for all; return those that failed by a row's fault, raise for any other failure."""
-        flight = _Flight(self._session, min(IN_FLIGHT, len(requests)))
-        for request in requests:
-            if not flight.send(request):
-                break
-        flight.land()
+        flight = Flight(
+            lambda request: self._session.execute_async(_statement(request)),
+            self.window, DRIVER_ERRORS, (*ROW_REFUSED, *SUSPECT),
+        )  # fmt: skip
+        try:
+            for request in requests:
+                if not flight.send(request):
+                    break
+        finally:
+            flight.land()
         for _, exc in flight.failures:
             if not isinstance(exc, (*ROW_REFUSED, *SUSPECT)):
+                if isinstance(exc, AWAY):
+                    self.window.outage()
                 raise self.translated(exc) from exc
         return [Failure(request, exc, isinstance(exc, SUSPECT)) for request, exc in flight.failures]
 
@@ -176,45 +178,6 @@ class Connection:
             why = f" ({_sentence(reasons[0])})" if reasons else ""
             return StoreUnavailable(f"{self._store}: no node answers{why}; check that it runs, and its host and port")
         return StoreUnavailable(f"{self._store}: {_sentence((answered or [exc])[0])}; it may pass")
-
-
-class _Flight:
-    """Requests on their way, at most `seats` at once. The driver's thread reports; one thread sends and lands."""
-
-    def __init__(self, session: Any, seats: int) -> None:
-        self._session = session
-        self._seats = seats
-        self._free = threading.Semaphore(seats)
-        self._stop = False
-        self.failures: list[tuple[Request, Exception]] = []
-
-    def send(self, request: Request) -> bool:
-        """Send one request, waiting for a seat; False when one has failed so that no more are worth sending."""
-        self._free.acquire()
-        if self._stop:
-            self._free.release()
-            return False
-        try:
-            future = self._session.execute_async(_statement(request))
-        except DRIVER_ERRORS as exc:
-            self._failed(exc, request)
-        else:
-            future.add_callbacks(self._arrived, self._failed, errback_args=(request,))
-        return True
-
-    def land(self) -> None:
-        """Wait until every request is answered or has timed out."""
-        for _ in range(self._seats):
-            self._free.acquire()
-
-    def _arrived(self, _: Any) -> None:
-        self._free.release()
-
-    def _failed(self, exc: Exception, request: Request) -> None:
-        self.failures.append((request, exc))
-        if not isinstance(exc, (*ROW_REFUSED, *SUSPECT)):
-            self._stop = True
-        self._free.release()
 
 
 def _statement(request: Request) -> Any:

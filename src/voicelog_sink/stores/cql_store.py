@@ -19,8 +19,9 @@ from voicelog_sink.stores.base import (
     StoreUnavailable,
     Values,
 )
-from voicelog_sink.stores.cql import UNSET, Connection, Failure, Request, milliseconds
+from voicelog_sink.stores.cql import UNSET, Connection, Failure, milliseconds
 from voicelog_sink.stores.cql_rows import Encoded, RowError, TableEncoder, batches
+from voicelog_sink.stores.flight import Request
 from voicelog_sink.stores.lifetime import wall_ms
 from voicelog_sink.stores.query import Query, plan
 from voicelog_sink.stores.url import cql_url
