@@ -15,6 +15,8 @@ from tests.running import RunningSink, wait_until
 
 TICKS = os.sysconf("SC_CLK_TCK")
 STALLED_S = 120.0
+LOOK_EVERY_S = 0.15
+"""Each look costs the sink some milliseconds."""
 
 
 class Seen(NamedTuple):
@@ -64,7 +66,7 @@ class SinkProcess:
             if seen.stored > last:
                 last, since_s = seen.stored, time.monotonic()
             assert time.monotonic() - since_s < STALLED_S, f"stands at {last:.0f} of {events:.0f}: {self.output()}"
-            time.sleep(0.05)
+            time.sleep(LOOK_EVERY_S)
         assert not seen.dead, f"{seen.dead:.0f} dead letters: {self.output()}"
         return seen
 

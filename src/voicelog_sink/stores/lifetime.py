@@ -37,3 +37,9 @@ def left_ms(values: Mapping[str, Any], born: str, lifetime: int, now_ms: int) ->
     if not isinstance(at_ms, int) or at_ms > now_ms:
         return lifetime
     return at_ms + lifetime - now_ms
+
+
+def is_over(values: Mapping[str, Any], born: str, lifetime: int, now_ms: int) -> bool:
+    """Say whether a row's time is over: whether `left_ms` is 0 or less."""
+    at_ms = values.get(born)
+    return isinstance(at_ms, int) and at_ms + lifetime <= now_ms

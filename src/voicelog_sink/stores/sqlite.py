@@ -22,7 +22,7 @@ from voicelog_sink.stores.base import (
     StoreUnavailable,
     Values,
 )  # fmt: skip
-from voicelog_sink.stores.lifetime import born_column, left_ms, lifetime_ms, wall_ms
+from voicelog_sink.stores.lifetime import born_column, is_over, lifetime_ms, wall_ms
 from voicelog_sink.stores.query import Query, plan
 from voicelog_sink.stores.schema import differences
 from voicelog_sink.stores.sqlite_rows import STATEMENTS, insert, inserts
@@ -37,10 +37,10 @@ PRAGMAS = (
     "journal_mode = WAL",
     "synchronous = FULL",
     f"busy_timeout = {BUSY_TIMEOUT_MS}",
-    "cache_size = -16384",
+    "cache_size = -8192",
     "wal_autocheckpoint = 4000",
 )
-"""A write is on the disk when it is acknowledged. 16 MB of pages in memory, and pages go from the log into the file
+"""A write is on the disk when it is acknowledged. 8 MB of pages in memory, and pages go from the log into the file
 every 16 MB instead of every 4, so that a page that is written again and again goes there once.
 """
 SWEEP_EVERY_S = 3600.0
@@ -153,7 +153,7 @@ class SqliteStore(Store):
         found: Groups = {}
         for index, (name, values) in enumerate(rows):
             born, lifetime, blank = self._tables[name]
-            if lifetime is not None and left_ms(values, born, lifetime, now) <= 0:
+            if lifetime is not None and is_over(values, born, lifetime, now):
                 continue
             if blank:
                 values = {**blank, **values}

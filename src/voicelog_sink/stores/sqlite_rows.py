@@ -14,7 +14,7 @@ from typing import Any
 from voicelog_sink.stores import ddl
 from voicelog_sink.tables import TABLES
 
-SIZES = (512, 64, 8)
+SIZES = (128, 16)
 """Rows of a statement, so that few different ones are prepared; what is left over makes one more."""
 STATEMENTS = 512
 """Statements that are kept."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voicelog_sink.stores.lifetime import DAY_MS, born_column, left_ms, lifetime_ms
+from voicelog_sink.stores.lifetime import DAY_MS, born_column, is_over, left_ms, lifetime_ms
 from voicelog_sink.tables import TABLES
 
 
@@ -41,3 +41,9 @@ def test_what_is_left_never_exceeds_the_lifetime_and_is_over_exactly_after_it(ag
 @pytest.mark.parametrize("values", [{}, {"ts": None}, {"ts": "2026"}])
 def test_row_without_a_moment_counts_from_now(values: dict[str, object]) -> None:
     assert left_ms(values, "ts", 1000, 5) == 1000
+
+
+@given(st.none() | st.integers(-(10**15), 10**15), st.integers(1, 10**12), st.integers(0, 10**15))
+def test_time_is_over_exactly_when_none_is_left(at_ms: int | None, lifetime: int, now_ms: int) -> None:
+    values = {"ts": at_ms}
+    assert is_over(values, "ts", lifetime, now_ms) == (left_ms(values, "ts", lifetime, now_ms) <= 0)
