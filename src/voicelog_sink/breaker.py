@@ -18,6 +18,8 @@ MAX_CONSECUTIVE = 100
 MAX_RATIO = 0.5
 """Of the last rows of a table, once there are MIN_ROWS."""
 MIN_ROWS = 500
+OWN_FAULT = "RowError"
+"""A row that could not even be encoded for the store: its own fault, however many there are."""
 MEMORY_ROWS = 4_000
 """Where so many rows of a table were counted, both counts are halved: what is long ago weighs less and less."""
 
@@ -58,6 +60,8 @@ class Breaker:
         refusals = {refusal.index: refusal for refusal in rejected}
         for index, row in enumerate(rows):
             refusal = refusals.get(index)
+            if refusal is not None and refusal.error == OWN_FAULT:
+                continue
             if refusal is not None or row.table in self._tables:
                 self._tables.setdefault(row.table, _Counts()).add(refusal is not None)
             if refusal is not None:

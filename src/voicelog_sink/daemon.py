@@ -20,6 +20,7 @@ from voicelog_sink.derived import Deriver
 from voicelog_sink.duplicates import Duplicates
 from voicelog_sink.errors import Unfinished
 from voicelog_sink.keeper import Keeper, Parcel
+from voicelog_sink.linger import Linger
 from voicelog_sink.metrics import Metrics
 from voicelog_sink.opening import store_of, wait_for
 from voicelog_sink.pipeline import Pipeline, Record
@@ -63,6 +64,7 @@ class Daemon:
         self._writer: Writer[Parcel] = Writer(
             self.keeper.keep, self.keeper.rest, max_batches=BATCHES, max_bytes=IN_FLIGHT_BYTES
         )
+        self._linger = Linger(settings.batch_max_events, max(settings.batch_linger_ms, 1) / 1000)
         self._watermark = Watermark()
         self._duplicates = Duplicates()
         self._stop_at_s: float | None = None
@@ -177,7 +179,9 @@ class Daemon:
         """Poll, decode, and hand a batch to the writer."""
         self._set_full(False)
         with self.metrics.in_state("poll"):
-            records = self.consumer.poll(self.settings.batch_max_events, max(self.settings.batch_linger_ms, 1) / 1000)
+            take = self._linger.next()
+            records = self.consumer.poll(take.max_events, take.wait_s)
+        self._linger.note(len(records), behind=self._writer.batches > 0)
         self.status.beat("loop")
         if not records:
             return

@@ -10,11 +10,12 @@ from typing import TypeVar
 import attrs
 
 from voicelog_sink.backoff import Backoff
+from voicelog_sink.breaker import Breaker
 from voicelog_sink.deadletter import DeadLetters
 from voicelog_sink.derived import Deriver
 from voicelog_sink.errors import BrokerUnavailable, Unfinished
 from voicelog_sink.metrics import Metrics
-from voicelog_sink.pipeline import Batch, DeadLetter, count_tables, refuses_everything
+from voicelog_sink.pipeline import Batch, DeadLetter, count_tables
 from voicelog_sink.status import Status
 from voicelog_sink.stores.base import Rejected, Row, Store, StoreMisconfigured, StoreUnavailable
 from voicelog_sink.watermark import Ticket
@@ -48,6 +49,7 @@ class Keeper:
         self._letters = letters
         self._metrics = metrics
         self._status = status
+        self._breaker = Breaker()
         self._give_up_s: float | None = None
         self._next_s = dict.fromkeys(("ping", "adopt", "derive"), 0.0)
 
@@ -92,12 +94,9 @@ class Keeper:
 
         rejected = self._insist(write, StoreUnavailable, self._note_outage)
         self.set_store_up(True)
-        if refuses_everything(len(rows), len(rejected)):
-            message = (
-                f"the store refuses every one of {len(rows)} rows, first: {rejected[0].message}; nothing was moved to "
-                "the dead letters, no offset was moved: `voicelog-sink init --check` says what is wrong with the schema"
-            )
-            raise StoreMisconfigured(message)
+        sentence = self._breaker.note(rows, rejected)
+        if sentence is not None:
+            raise StoreMisconfigured(sentence)
         return rejected
 
     def _bury(self, letters: Sequence[DeadLetter]) -> None:

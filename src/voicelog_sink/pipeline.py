@@ -19,9 +19,6 @@ from voicelog.wire import read
 from voicelog_sink.rows import is_expired, rows_of
 from voicelog_sink.stores.base import Rejected, Row
 
-BREAKER_MIN_ROWS = 100
-"""From this many rows on, a store that refuses every single one is taken as broken, not the rows."""
-
 Headers = Sequence[tuple[str, bytes | None]]
 
 
@@ -102,11 +99,6 @@ class Pipeline:
             message = f"{size_bytes} bytes: expected at most {self.max_message_bytes} (VOICELOG_MAX_MESSAGE_BYTES)"
             raise DecodeError("too_large", message)
         return read(record.value)
-
-
-def refuses_everything(rows: int, rejected: int) -> bool:
-    """Return whether the store, not the rows, must be what is wrong: it took none of many."""
-    return rows >= BREAKER_MIN_ROWS and rejected >= rows
 
 
 def count_tables(rows: Sequence[Row]) -> Counter[str]:

@@ -80,3 +80,11 @@ def test_what_is_long_ago_is_forgotten() -> None:
 
 def test_rows_of_no_record_count_as_well() -> None:
     assert Breaker().note(*batch(*[("derived_pending", False)] * MAX_CONSECUTIVE)) is not None
+
+
+@given(sizes)
+def test_rows_that_cannot_be_encoded_never_trip_it(batches: list[int]) -> None:
+    breaker = Breaker()
+    for size in batches:
+        refused = [Rejected(index, "RowError", "a key that is too long") for index in range(size)]
+        assert breaker.note([Row("error_logs", {})] * size, refused) is None

@@ -14,7 +14,7 @@ from voicelog import wire
 from voicelog.errors import REASONS
 from voicelog.events import Event, SttResult
 from voicelog_sink import pipeline
-from voicelog_sink.pipeline import BREAKER_MIN_ROWS, DeadLetter, Pipeline, Record, refuses_everything
+from voicelog_sink.pipeline import DeadLetter, Pipeline, Record
 from voicelog_sink.rows import rows_of
 from voicelog_sink.stores.base import Rejected
 
@@ -122,12 +122,6 @@ def test_refused_rows_make_one_dead_letter_a_record_with_the_first_refusal() -> 
 def test_refused_row_that_belongs_to_no_record_makes_no_dead_letter() -> None:
     batch = RULES.sort([good()], NOW_MS)
     assert batch.refused([Rejected(len(batch.rows), "E", "a row of derived_pending")]) == []
-
-
-def test_only_a_store_that_refuses_each_of_many_rows_is_taken_as_broken() -> None:
-    assert refuses_everything(BREAKER_MIN_ROWS, BREAKER_MIN_ROWS)
-    assert not refuses_everything(BREAKER_MIN_ROWS, BREAKER_MIN_ROWS - 1)
-    assert not refuses_everything(BREAKER_MIN_ROWS - 1, BREAKER_MIN_ROWS - 1)
 
 
 json_values = st.recursive(
