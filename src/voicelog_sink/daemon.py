@@ -105,7 +105,9 @@ class Daemon:
         self._release()
         with self.metrics.in_state("commit"):
             self.consumer.commit_when_due()
-        self._look_when_due()
+        if time.monotonic() >= self._next_check_s:
+            self._next_check_s = time.monotonic() + CHECK_EVERY_S
+            self._look()
 
     def catch_up(self) -> None:
         """Tick until all that the topics hold by now is stored or dead-lettered; raises Unfinished when it stalls."""
@@ -196,7 +198,7 @@ class Daemon:
         batch = self.pipeline.sort(records, now_ms)
         rows = [*batch.rows, *self.deriver.pending(batch.events, now_ms)]
         size_bytes = sum(len(record.value or b"") for record in records)
-        return Parcel(batch, rows, self._watermark.track(records), size_bytes)
+        return Parcel(batch, rows, self._watermark.track(records), size_bytes, time.monotonic())
 
     def _hold(self) -> None:
         """Let the writer catch up, as a living member of the group."""
@@ -222,15 +224,14 @@ class Daemon:
             self.consumer.release(self._watermark.finish(parcel.ticket))
             self.metrics.count("duplicates_total", self._duplicates.note(parcel.batch.events))
 
-    def _look_when_due(self) -> None:
+    def _look(self) -> None:
         now_s = time.monotonic()
-        if now_s < self._next_check_s:
-            return
-        self._next_check_s = now_s + CHECK_EVERY_S
         self.status.joined = self.consumer.is_joined()
         lags = self.consumer.lags()
         self.metrics.set("assigned_partitions", self.consumer.assigned())
         self.metrics.replace("consumer_lag", {(topic, str(number)): lag for (topic, number), lag in lags.items()})
+        oldest = self._writer.oldest()
+        self.metrics.set("watermark_age_seconds", now_s - oldest.taken_s if oldest is not None else 0.0)
         self.metrics.set("inflight_bytes", self._writer.bytes)
         self.metrics.set("paused", self.consumer.is_paused())
 

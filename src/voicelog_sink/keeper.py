@@ -37,6 +37,8 @@ class Parcel:
     rows: list[Row]
     ticket: Ticket
     size_bytes: int
+    taken_s: float
+    """When it was taken from the broker, monotonic seconds."""
 
 
 class Keeper:

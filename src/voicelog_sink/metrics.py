@@ -50,6 +50,8 @@ METRICS: tuple[MetricRow, ...] = (
     MetricRow("loop_seconds_total", "counter", "seconds", ("state",),
               "where the time goes: the loop's thread in poll, decode, backpressure and commit, the writer's in write, "
               "derive, dlq and retry_wait; what is missing to a second a second each is waited for"),
+    MetricRow("watermark_age_seconds", "gauge", "seconds", (),
+              "how long the oldest batch has been taken for and is not seen through: grows while the store is away"),
     MetricRow("inflight_bytes", "gauge", "bytes", (), "records that were taken and are not seen through"),
     MetricRow("paused", "gauge", "1", (), "1 while no records are taken, since the store does not keep up or is away"),
     MetricRow("batch_records", "histogram", "records", (), "records a batch"),

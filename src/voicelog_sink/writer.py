@@ -69,6 +69,11 @@ class Writer(Generic[T]):
         """The number of batches that are not seen through."""
         return len(self._queue)
 
+    def oldest(self) -> T | None:
+        """Return the batch that is being seen through or is the next to be; None when all are."""
+        with self._changed:
+            return self._queue[0][0] if self._queue else None
+
     def has_room(self) -> bool:
         """Return whether another batch may be submitted."""
         return len(self._queue) < self._max_batches and self._bytes < self._max_bytes

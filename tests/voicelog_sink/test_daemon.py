@@ -104,6 +104,9 @@ def test_store_that_is_locked_is_waited_for_and_nothing_is_lost_or_committed_mea
         database.execute("begin immediate")
         wait_until(lambda: (here.daemon.on_tick(), here.retries() >= 3)[1], "three tries")
         assert (here.daemon.status.is_ready(), here.committed()) == (False, {})
+        here.daemon._look()
+        assert here.daemon.metrics.value("watermark_age_seconds") > 0
+        assert here.daemon.metrics.value("inflight_bytes") > 0
         database.execute("rollback")
     here.daemon.catch_up()
     assert here.rows() == 50
