@@ -52,6 +52,9 @@ REFUSALS = frozenset({
     KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError._FATAL,
 })  # fmt: skip
 
+FENCED = "same group.instance.id"
+"""What librdkafka says of a member whose place another one has taken."""
+
 Counted = Callable[[str], None]
 Rebalanced = Callable[[str, Sequence[Place]], None]
 
@@ -194,7 +197,7 @@ class RecordConsumer:
     def _check(self, error: KafkaError, place: str) -> None:
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise OffsetsLost(offsets_lost(self._group, place, error.str()))
-        if error.code() == KafkaError.FENCED_INSTANCE_ID:
+        if error.fatal() and FENCED in error.str():  # librdkafka gives the fatal error a code of its own
             text = f"another member of group {self._group!r} has the same VOICELOG_GROUP_INSTANCE_ID: give each its own"
             raise BrokerRefused(text)
         if error.fatal() or error.code() in REFUSALS:
