@@ -43,7 +43,7 @@ class Flights(RuleBasedStateMachine):
     @invariant()
     def never_shut_and_never_wider_than_allowed(self) -> None:
         assert 1 <= self.window.size <= MOST
-        assert self.window.fits(0) or self.window.waiting
+        assert self.window.fits(2 * MAX_BYTES) or self.window.waiting
 
     @invariant()
     def knows_what_is_in_flight(self) -> None:
