@@ -197,7 +197,7 @@ class RecordConsumer:
     def _check(self, error: KafkaError, place: str) -> None:
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise OffsetsLost(offsets_lost(self._group, place, error.str()))
-        if error.fatal() and FENCED in error.str():  # librdkafka gives the fatal error a code of its own
+        if FENCED in error.str():  # its code is that of any fatal error
             text = f"another member of group {self._group!r} has the same VOICELOG_GROUP_INSTANCE_ID: give each its own"
             raise BrokerRefused(text)
         if error.fatal() or error.code() in REFUSALS:
