@@ -18,7 +18,9 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "voicelog needs Python 3.11 or newer; say make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.sink: pyproject.toml | $(BIN)/python
+HOT := hatch_build.py $(wildcard src/voicelog/_hot*.[ch])
+
+$(VENV)/.sink: pyproject.toml $(HOT) | $(BIN)/python
 	$(PIP) install -e '.[sink]'
 	@touch $@
 
@@ -28,7 +30,7 @@ $(VENV)/.example: examples/requirements.txt examples/requirements-no-deps.txt | 
 	$(PIP) install --no-deps -r examples/requirements-no-deps.txt
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(BIN)/python
+$(VENV)/.dev: pyproject.toml $(HOT) | $(BIN)/python
 	$(PIP) install -e '.[sink,test,dev]'
 	@touch $(VENV)/.sink $@
 
@@ -41,7 +43,7 @@ test: $(VENV)/.dev $(VENV)/.example ## the whole suite, with a real Kafka broker
 test-fast: $(VENV)/.dev ## what needs no server, no models and no wheel
 	$(PYTEST) -m "not real and not example and not packaging"
 
-$(VENV)-bench/.done: pyproject.toml benchmarks/requirements.txt
+$(VENV)-bench/.done: pyproject.toml $(HOT) benchmarks/requirements.txt
 	$(PYTHON) -m venv $(VENV)-bench
 	$(VENV)-bench/bin/pip --disable-pip-version-check -q install -e . -r benchmarks/requirements.txt
 	@touch $@

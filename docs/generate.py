@@ -138,6 +138,7 @@ def metrics_page() -> str:
             *counted,
             ("`delivered`", "", "events that the broker acknowledged"),
             ("`queued`", "", "events that wait for it"),
+            ("`accelerated`", "", "true where stages run in C: [Overhead](../explanation/overhead.md)"),
         ]),
         "## What a process says of itself\n",
         f"A `health` event of the component `{heartbeat.COMPONENT}`, every `health_interval_ms`; its state is degraded "

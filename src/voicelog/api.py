@@ -18,6 +18,7 @@ from voicelog.producer import KafkaProducer
 from voicelog.session import open_sessions, those_open
 from voicelog.settings import Settings, load, refuse_the_sinks
 from voicelog.spool import SpoolProducer
+from voicelog.stage import HotStage, Stage
 
 FORK_WAIT_S = 1.0
 """How long a fork waits for events of the first seconds to get away."""
@@ -173,10 +174,12 @@ def stats() -> dict[str, Any]:
     """Return what was counted since configure(): the rows of voicelog.counters.COUNTERS, delivered and queued.
 
     produced = delivered + queued + the sum of failed. All zero when voicelog is off. A forked child counts its own.
+    `accelerated` says whether stages run in C, as they do where the extension was built.
     """
     client = state.current
     counters = client.counters if client is not None else Counters()
     counts = counters.snapshot()
     taken = counts["produced"] - sum(counts["failed"].values())
     queued = min(taken, client.producer.queued()) if client is not None else 0
-    return {"enabled": client is not None, **counts, "delivered": taken - queued, "queued": queued}
+    now = {"delivered": taken - queued, "queued": queued, "accelerated": HotStage is not Stage}
+    return {"enabled": client is not None, **counts, **now}

@@ -31,6 +31,12 @@ logger = logging.getLogger("voicelog")
 class Client:
     """Everything that a configured process needs to emit events; used through the module's `current`."""
 
+    __slots__ = (
+        "__dict__", "__weakref__", "closed", "count_produced", "left_out_of", "looks_within", "max_bytes", "now_ns",
+        "prices", "producer", "watcher",
+    )  # fmt: skip
+    # slots for what each stage reads: voicelog._hot reads them in place
+
     def __init__(
         self,
         settings: Settings,

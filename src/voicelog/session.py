@@ -41,6 +41,9 @@ class Session:
     Safe from any thread; never blocks; raises nothing into the caller.
     """
 
+    __slots__ = ("__dict__", "__weakref__", "current_turn", "inherited_turn_id", "spans", "stream", "traced")
+    # slots for what each stage reads: voicelog._hot reads them in place
+
     def __init__(
         self,
         id: str | None = None,

@@ -19,8 +19,9 @@ import attrs
 from voicelog.errors import ConfigError
 
 PREFIX = "VOICELOG_"
-NOT_SETTINGS = ("VOICELOG_TEST_", "VOICELOG_SESSION")
-"""Names in the environment that begin like a setting and are none: the test suite's, and a handed-over session."""
+NOT_SETTINGS = ("VOICELOG_TEST_", "VOICELOG_SESSION", "VOICELOG_PURE_PYTHON")
+"""Names in the environment that begin like a setting and are none: the test suite's, a handed-over session, and what
+voicelog.hot reads at the import."""
 
 _SECRET = re.compile(r"password|secret|token|\.key\.pem|oauthbearer\.config", re.IGNORECASE)
 """Names of librdkafka's whose values are not shown."""

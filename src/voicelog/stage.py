@@ -16,6 +16,7 @@ from voicelog.decorate import decorate
 from voicelog.errors import ConfigError
 from voicelog.failure import describe, recorded, status_of
 from voicelog.given import UNNAMED, YIELDED, Given
+from voicelog.hot import accelerated
 from voicelog.items import Items
 from voicelog.more import More
 from voicelog.otel import Span, Spans
@@ -333,11 +334,15 @@ class Stage(Given):
         turn, given = self._more.turn if self._more is not None else None, self._given()
         known = PLANS.get(name, OTHER).known
         fits = all(known.get(field) is str and type(value) is str for field, value in given.items())
-        return decorate(function, lambda: Stage(name, given.copy(), turn, fits))
+        return decorate(function, lambda: HotStage(name, given.copy(), turn, fits))
 
     def __bool__(self) -> bool:
         """Return whether the stage is open and recorded."""
         return self._client is not None
+
+
+HotStage = accelerated(Stage)
+"""The class of the stages that are made here: Stage itself, or its subclass in C."""
 
 
 @overload
@@ -375,12 +380,12 @@ def stage(
         fields["model"] = model
         fits = fits and type(model) is str
     if type(name) is str:
-        return Stage(name, fields, turn, fits)
+        return HotStage(name, fields, turn, fits)
     if callable(name) and not issubclass(type(name), str):
-        return Stage("", fields, turn)(name)
-    return Stage("" if name is None else name, fields, turn)
+        return HotStage("", fields, turn)(name)
+    return HotStage("" if name is None else name, fields, turn)
 
 
 def current_stage() -> Stage:
     """Return the stage that is open in this context; without one, a stage that records nothing and is false."""
-    return stage_var.get() or Stage("none", {})
+    return stage_var.get() or HotStage("none", {})

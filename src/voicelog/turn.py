@@ -38,6 +38,9 @@ class Turn:
     Safe from any thread; never blocks; raises nothing into the caller.
     """
 
+    __slots__ = ("__dict__", "__weakref__", "id", "runs")
+    # slots for what each stage reads: voicelog._hot reads them in place
+
     def __init__(self, session: Session | None, id: str | None = None) -> None:
         self._session = session
         self._given_id = text(id) or None if id is not None else None

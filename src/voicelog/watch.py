@@ -16,6 +16,8 @@ class Watcher:
     no stage for longer than the limit, so that stages which never end don't gather.
     """
 
+    __slots__ = ("_after_ns", "_client", "open")
+
     def __init__(self, client: Client, after_ms: int) -> None:
         self._client = client
         self._after_ns = after_ms * 1_000_000

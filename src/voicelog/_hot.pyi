@@ -1,0 +1,5 @@
+from typing import Any
+
+CONTRACT: int
+
+def bind(**given: Any) -> type[Any]: ...
