@@ -8,7 +8,7 @@ DEMO_DIR ?= out
 # Two processes: most tests wait for a server, a deadline or a disk. Tests that share one stay together.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
-.PHONY: help demo test test-fast bench bench-sink lint types docs wheel clean
+.PHONY: help demo test test-fast test-pure hot-check bench bench-sink lint types docs wheel clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -42,6 +42,16 @@ test: $(VENV)/.dev $(VENV)/.example ## the whole suite, with a real Kafka broker
 
 test-fast: $(VENV)/.dev ## what needs no server, no models and no wheel
 	$(PYTEST) -m "not real and not example and not packaging"
+
+test-pure: $(VENV)/.dev ## the library's suites without the C extension
+	VOICELOG_PURE_PYTHON=1 $(BIN)/python -m pytest -q tests/voicelog -m "not real"
+
+SANITIZE := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+hot-check: $(VENV)/.dev ## the C extension's tests with gcc's address and undefined-behaviour sanitizers
+	CFLAGS="$(SANITIZE) -UNDEBUG" $(BIN)/python hatch_build.py
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
+	PYTHONMALLOC=malloc $(BIN)/python -m pytest -q tests/voicelog/test_hot.py tests/voicelog/test_stage.py \
+	; status=$$?; $(BIN)/python hatch_build.py && exit $$status
 
 $(VENV)-bench/.done: pyproject.toml $(HOT) benchmarks/requirements.txt
 	$(PYTHON) -m venv $(VENV)-bench

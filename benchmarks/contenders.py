@@ -39,6 +39,12 @@ def voicelog(kafka: str, http: str) -> tuple[Operation, Flush]:
     return operation, flush
 
 
+def voicelog_pure(kafka: str, http: str) -> tuple[Operation, Flush]:
+    """Time the same without the C extension."""
+    os.environ["VOICELOG_PURE_PYTHON"] = "1"
+    return voicelog(kafka, http)
+
+
 def voicelog_off(kafka: str, http: str) -> tuple[Operation, Flush]:
     """Run the same code without configure()."""
     import voicelog
@@ -177,6 +183,7 @@ CONTENDERS: dict[str, Setup] = {
     "langfuse": langfuse,
     "logfire": logfire,
     "bare produce()": bare_produce,
+    "voicelog, in Python": voicelog_pure,
     "voicelog, not configured": voicelog_off,
     "nothing": nothing,
 }

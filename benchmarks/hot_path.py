@@ -167,6 +167,9 @@ def show(title: str, figures: dict[str, dict[str, float]]) -> None:
 
 def judge(figures: dict[str, dict[str, float]]) -> None:
     """Print what is held of the limits: ratios, which decide, and absolute times, which inform."""
+    import voicelog
+
+    print(f"{OURS}'s stages run in {'C' if voicelog.stats()['accelerated'] else 'Python: the extension is not built'}")
     for key, name, peer, wanted, at_most_us in LIMITS:
         ours, ratio = figures[OURS][key], figures[peer][key] / figures[OURS][key]
         verdict = "held" if ratio >= wanted else "NOT held"

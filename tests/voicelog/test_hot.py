@@ -7,8 +7,10 @@ import gc
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
+import sysconfig
 import threading
 import tracemalloc
 import weakref
@@ -304,3 +306,33 @@ def test_an_extension_of_other_sources_is_not_used(
 def test_an_extension_that_can_not_be_bound_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
     assert hot.accelerated(Stage) is Stage  # it is bound already
     assert "voicelog.stage was loaded twice" in caplog.text
+
+
+PURE = ("test_stage.py", "test_turn.py", "test_decorate.py")
+
+
+def test_the_suites_of_a_stage_pass_in_python_too() -> None:
+    """They run on the extension otherwise; `make test-pure` runs all of the library's suites so."""
+    files = [str(ROOT / "tests" / "voicelog" / name) for name in PURE]
+    program = f"import sys, pytest; sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', *{files}]))"
+    assert " passed" in in_a_process(program, VOICELOG_PURE_PYTHON="1")
+
+
+def test_the_extension_compiles_without_a_warning(tmp_path: Path) -> None:
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler is installed")
+    include = sysconfig.get_path("include")
+    for source in sorted((ROOT / "src" / "voicelog").glob("_hot*.c")):
+        warnings = [
+            "-std=c11",
+            "-O2",
+            "-Wall",
+            "-Wextra",
+            "-Wshadow",
+            "-Wconversion",
+            "-Wno-missing-field-initializers",
+        ]
+        command = [compiler, *warnings, "-Werror", "-isystem", include, "-c", source, "-o", tmp_path / "out.o"]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
