@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -27,19 +28,19 @@ assert voicelog.shutdown() == 0
 pytestmark = [pytest.mark.packaging, pytest.mark.timeout(600)]
 
 
-def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+def run(*command: str | Path, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run a command without this checkout in its way; fails the test with its output."""
-    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run([str(c) for c in command], cwd=cwd, env=environ, capture_output=True, text=True, timeout=300)
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | environ
+    done = subprocess.run([str(c) for c in command], cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, f"{command}: status {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel from this checkout."""
+    """Build the wheel from the source distribution of this checkout."""
     target = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--wheel", "--outdir", target, ROOT, cwd=target)
+    run(sys.executable, "-m", "build", "--outdir", target, ROOT, cwd=target)
     (found,) = target.glob("*.whl")
     return found
 
@@ -59,6 +60,22 @@ def test_wheel_holds_the_schema_the_type_marker_and_nothing_of_the_tests(wheel: 
     assert scripts
     assert scripts | {"voicelog/py.typed", "voicelog_sink/py.typed"} <= names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"voicelog", "voicelog_sink"}
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler is installed")
+def test_wheel_holds_the_extension_and_is_of_one_platform(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert [name for name in names if name.startswith("voicelog/_hot") and name.endswith(".so")]
+    assert [name for name in names if name.endswith((".c", ".h"))] == []
+    assert not wheel.name.endswith("-any.whl")
+
+
+def test_without_a_compiler_the_wheel_is_for_every_platform_and_says_so(tmp_path: Path) -> None:
+    done = run(sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, ROOT, cwd=tmp_path, CC="/no/compiler")
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".so")] == []
+    assert "without the extension voicelog._hot, stages will run in Python" in done.stdout + done.stderr
 
 
 def test_library_imports_without_the_sinks_dependencies(wheel: Path, tmp_path: Path) -> None:
