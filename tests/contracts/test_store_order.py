@@ -72,6 +72,24 @@ def test_since_until_and_limit_bound_each_partition(store: Store, bounds: Any, e
     assert found == [(mark + s, at) for s in "ab" for at in expected]
 
 
+def test_tuples_are_the_same_rows_of_some_columns(store: Store) -> None:
+    mark = unique()
+    values = [interaction(mark + s, at, seq=at, duration_ms=at / 2) for s in "ab" for at in range(1, 5)]
+    values[1]["model"] = "m"
+    assert store.write([Row("voice_interactions", v) for v in values]) == []
+    asked = [{"session_id": mark + s} for s in "ba"]
+    names, bounds = ("seq", "model", "duration_ms"), {"since_ms": NOW_MS + 2, "until_ms": NOW_MS + 4}
+    found = list(store.tuples("voice_interactions", names, asked, **bounds))
+    assert found == [(2, None, 1.0), (3, None, 1.5), (2, "m", 1.0), (3, None, 1.5)]
+    assert list(store.tuples("voice_interactions", names, [])) == []
+
+
+@pytest.mark.parametrize("name", ["ts", "is_final", "mood"])
+def test_column_that_stores_do_not_give_alike_is_no_tuples(store: Store, name: str) -> None:
+    with pytest.raises(ValueError, match=f"'{name}' is no column whose values are the same"):
+        list(store.tuples("voice_interactions", [name], [{"session_id": unique()}]))
+
+
 def test_limit_of_a_descending_table_takes_the_newest(store: Store) -> None:
     service = unique()
     assert store.write([Row("error_logs", error(service, at)) for at in range(4)]) == []

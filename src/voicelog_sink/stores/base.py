@@ -104,6 +104,21 @@ class Store(ABC):
         """
 
     @abstractmethod
+    def tuples(
+        self,
+        source: str,
+        names: Sequence[str],
+        partitions: Sequence[Mapping[str, Any]],
+        *,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield rows as `select` does, but of these columns alone, and as tuples in the order of `names`: for many rows.
+
+        A TIME or BOOL can't be asked for, since it would have to be converted. Raises as `select` does.
+        """
+
+    @abstractmethod
     def partitions(self, table: str) -> Iterator[Values]:
         """Yield every distinct partition key of a table, in no order. Reads the whole table's keys: for people only."""
 

@@ -136,12 +136,32 @@ class CqlStore(Store):
         limit: int | None = None,
     ) -> Iterator[Values]:
         """Yield rows partition by partition, the first pages of some asked for ahead; see Store."""
-        queries = iter([plan(source, p, since_ms=since_ms, until_ms=until_ms, limit=limit) for p in partitions])
-        started = deque((query, self._ask(query)) for query in islice(queries, READ_AHEAD))
+        queries = [plan(source, p, since_ms=since_ms, until_ms=until_ms, limit=limit) for p in partitions]
+        for query, rows in self._answers(queries):
+            yield from _rows(query, rows)
+
+    def tuples(
+        self,
+        source: str,
+        names: Sequence[str],
+        partitions: Sequence[Mapping[str, Any]],
+        *,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield some columns of rows, as the driver gives them; see Store."""
+        queries = [plan(source, p, since_ms=since_ms, until_ms=until_ms, names=names) for p in partitions]
+        for _, rows in self._answers(queries):
+            yield from rows
+
+    def _answers(self, queries: Sequence[Query]) -> Iterator[tuple[Query, Iterator[tuple[Any, ...]]]]:
+        """Yield each query with its rows, which must be taken before the next."""
+        waiting = iter(queries)
+        started = deque((query, self._ask(query)) for query in islice(waiting, READ_AHEAD))
         while started:
             query, answer = started.popleft()
-            yield from _rows(query, self._connection().rows(answer))
-            started.extend((query, self._ask(query)) for query in islice(queries, 1))
+            yield query, self._connection().rows(answer)
+            started.extend((query, self._ask(query)) for query in islice(waiting, 1))
 
     def _ask(self, query: Query) -> Any:
         statement = self._statement(cql_ddl.select(self._url.keyspace, query))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 
-from voicelog_sink.tables import TABLES, TIME, VIEWS, Table, View
+from voicelog_sink.tables import BOOL, TABLES, TIME, VIEWS, Table, View
 
 Condition = tuple[str, str, Any]
 """Column, operator, value."""
@@ -15,7 +15,7 @@ Condition = tuple[str, str, Any]
 
 @attrs.frozen(kw_only=True)
 class Query:
-    """One partition's rows: all columns, the conditions, the order."""
+    """One partition's rows: the columns, the conditions, the order."""
 
     source: str
     columns: Mapping[str, str]
@@ -32,20 +32,33 @@ def plan(
     since_ms: int | None = None,
     until_ms: int | None = None,
     limit: int | None = None,
+    names: Sequence[str] | None = None,
 ) -> Query:
-    """Return the query for one partition; raises ValueError for a source, column or bound that can't be asked for."""
+    """Return the query for one partition, of the columns `names`, or all of them.
+
+    Raises ValueError for a source, column or bound that can't be asked for.
+    """
     relation = relation_of(source)
     columns = columns_of(relation)
     indexed = _indexed(relation, partition)
     bounds = _bounds(relation, columns, since_ms, until_ms)
     return Query(
         source=source,
-        columns=columns,
+        columns=columns if names is None else _chosen(source, columns, names),
         conditions=(*((name, "=", value) for name, value in partition.items()), *bounds),
         order=() if indexed else relation.clustering,
         descending=relation.descending if isinstance(relation, Table) else (),
         limit=limit,
     )
+
+
+def _chosen(source: str, columns: Mapping[str, str], names: Sequence[str]) -> Mapping[str, str]:
+    """Return the columns `names`, which are given to the caller as the store has them."""
+    for name in names:
+        if columns.get(name, TIME) in (TIME, BOOL):
+            message = f"{source}: {name!r} is no column whose values are the same in every store"
+            raise ValueError(message)
+    return {name: columns[name] for name in names}
 
 
 def relation_of(source: str) -> Table | View:

@@ -181,6 +181,21 @@ class SqliteStore(Store):
             with self._errors():
                 yield from _read(self._open_db(), query)
 
+    def tuples(
+        self,
+        source: str,
+        names: Sequence[str],
+        partitions: Sequence[Mapping[str, Any]],
+        *,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield some columns of rows; see Store."""
+        for partition in partitions:
+            query = plan(source, partition, since_ms=since_ms, until_ms=until_ms, names=names)
+            with self._errors():
+                yield from _found(self._open_db(), query)
+
     def partitions(self, table: str) -> Iterator[Values]:
         """Yield every partition key; see Store."""
         key = TABLES[table].partition_key
@@ -282,13 +297,17 @@ def _write_one(
     return None
 
 
-def _read(db: sqlite3.Connection, query: Query) -> Iterator[Values]:
+def _found(db: sqlite3.Connection, query: Query) -> Iterator[tuple[Any, ...]]:
     order = ", ".join(ddl.quote(name) + (" DESC" if name in query.descending else "") for name in query.order)
     where = " AND ".join(f"{ddl.quote(name)} {operator} ?" for name, operator, _ in query.conditions)
     sql = f"SELECT {ddl.quoted(query.columns)} FROM {ddl.quote(query.source)} WHERE {where}"
     sql += (order and f" ORDER BY {order}") + (f" LIMIT {query.limit:d}" if query.limit is not None else "")
+    return db.execute(sql, [value for _, _, value in query.conditions])
+
+
+def _read(db: sqlite3.Connection, query: Query) -> Iterator[Values]:
     booleans = [name for name, kind in query.columns.items() if kind == BOOL]
-    for row in db.execute(sql, [value for _, _, value in query.conditions]):
+    for row in _found(db, query):
         values = dict(zip(query.columns, row, strict=True))
         for name in booleans:
             if values[name] is not None:
