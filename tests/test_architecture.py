@@ -51,6 +51,7 @@ def test_sink_imports_only_the_contracts_of_the_library() -> None:
         ("voicelog_sink", "confluent_kafka.Consumer", {"consumer.py"}),
         ("voicelog_sink", "cassandra", {"stores/cql.py"}),
         ("voicelog_sink", "sqlite3", {"stores/sqlite.py"}),
+        ("voicelog_sink", "ddsketch", {"sketch.py"}),
     ],
 )
 def test_one_file_holds_each_driver(package: str, module: str, files: set[str]) -> None:

@@ -1,0 +1,151 @@
+"""Percentiles that can be merged: a sketch of values, with DDSketch's bins. The only file that imports ddsketch.
+
+A value's bin is a function of the value alone, and a bin's count a whole number. So the same values in any order, in
+one sketch or merged from many, make the same sketch, to the last bit; and each percentile is within RELATIVE_ERROR of
+the exact one. Sketches that draw lots (KLL, REQ) or depend on the order (t-digest) do not have the first property.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+
+import attrs
+import msgspec
+from ddsketch.ddsketch import BaseDDSketch
+from ddsketch.mapping import LogarithmicMapping
+from ddsketch.store import DenseStore
+
+RELATIVE_ERROR = 0.01
+"""A percentile of 100 ms is between 99 and 101. Never to be changed: sketches of two errors can't be merged."""
+
+_MAPPING = LogarithmicMapping(RELATIVE_ERROR)
+_BINS_PER_DOUBLING = 1 / math.log2(_MAPPING.gamma)
+_SMALLEST = _MAPPING.min_possible
+_LARGEST = _MAPPING.max_possible
+
+Bins = dict[int, int]
+"""Count by bin; bin k holds what is above gamma^(k-1), up to gamma^k."""
+
+
+class Packed(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A sketch as it is stored. A list of bins is in ascending order, the first as it is, each other as the step to it.
+
+    `zeros` counts what is nearer to 0 than a double can tell apart. The bins of negative values are those of their
+    absolute values.
+    """
+
+    least: float | None
+    most: float | None
+    zeros: int
+    bins: list[int]
+    counts: list[int]
+    negative_bins: list[int]
+    negative_counts: list[int]
+
+
+@attrs.define
+class Sketch:
+    """How often which values occurred. Used by one thread."""
+
+    least: float = math.inf
+    most: float = -math.inf
+    zeros: int = 0
+    bins: Bins = attrs.Factory(dict)
+    negative_bins: Bins = attrs.Factory(dict)
+
+    @property
+    def count(self) -> int:
+        """The number of values."""
+        return self.zeros + sum(self.bins.values()) + sum(self.negative_bins.values())
+
+    def add(self, values: Sequence[float]) -> None:
+        """Add values; each must be a number, and not infinite."""
+        if not values:
+            return
+        least, most = min(values), max(values)
+        self._reach(least, most)
+        if least > _SMALLEST and most <= _LARGEST:
+            _add(self.bins, _bins_of(values).items())
+            return
+        _add(self.bins, _bins_of([min(value, _LARGEST) for value in values if value > _SMALLEST]).items())
+        _add(self.negative_bins, _bins_of([min(-value, _LARGEST) for value in values if value < -_SMALLEST]).items())
+        self.zeros += sum(-_SMALLEST <= value <= _SMALLEST for value in values)
+
+    def merge(self, packed: Packed) -> None:
+        """Add what another sketch holds: the same as if each of its values were added."""
+        if packed.least is None or packed.most is None:
+            return
+        self._reach(packed.least, packed.most)
+        self.zeros += packed.zeros
+        _add(self.bins, zip(accumulate(packed.bins), packed.counts, strict=True))
+        if packed.negative_bins:
+            _add(self.negative_bins, zip(accumulate(packed.negative_bins), packed.negative_counts, strict=True))
+
+    def packed(self) -> Packed:
+        """Return it as it is stored: the same values give the same."""
+        empty = self.least > self.most
+        return Packed(
+            None if empty else self.least,
+            None if empty else self.most,
+            self.zeros,
+            *_listed(self.bins),
+            *_listed(self.negative_bins),
+        )
+
+    def quantiles(self, points: Iterable[float]) -> tuple[float, ...]:
+        """Return the value at each point (0 to 1) by nearest rank, within RELATIVE_ERROR of it; () without values."""
+        count = self.count
+        if not count:
+            return ()
+        sketch = BaseDDSketch(_MAPPING, _store(self.bins), _store(self.negative_bins), self.zeros)
+        return tuple(self._at_rank(sketch, max(math.ceil(point * count), 1) - 1, count) for point in points)
+
+    def _at_rank(self, sketch: BaseDDSketch, rank: int, count: int) -> float:
+        if rank == 0:
+            return self.least
+        if rank >= count - 1:
+            return self.most
+        # Half a rank on, so that rounding can't lead to the rank before.
+        found = sketch.get_quantile_value((rank + 0.5) / (count - 1)) or 0.0
+        return max(self.least, min(self.most, found))
+
+    def _reach(self, least: float, most: float) -> None:
+        # Plus zero, since -0.0 and 0.0 are equal and not the same.
+        self.least = min(self.least, least + 0.0)
+        self.most = max(self.most, most + 0.0)
+
+
+def quantile(sketches: Iterable[Packed], point: float) -> float | None:
+    """Return the value at `point` (0 to 1) of all that the sketches hold together; None without values."""
+    merged = Sketch()
+    for packed in sketches:
+        merged.merge(packed)
+    return next(iter(merged.quantiles([point])), None)
+
+
+def _bins_of(values: Iterable[float]) -> Counter[int]:
+    """Return how many values fall into which bin: what the mapping's own `key` says, without three calls a value."""
+    ceil, log2, scale = math.ceil, math.log2, _BINS_PER_DOUBLING
+    return Counter([ceil(log2(value) * scale) for value in values])
+
+
+def _add(bins: Bins, counts: Iterable[tuple[int, int]]) -> None:
+    get = bins.get
+    for key, count in counts:
+        bins[key] = get(key, 0) + count
+
+
+def _listed(bins: Bins) -> tuple[list[int], list[int]]:
+    keys = sorted(bins)
+    steps = [key - before for key, before in zip(keys, [0, *keys], strict=False)]
+    return steps, [bins[key] for key in keys]
+
+
+def _store(bins: Bins) -> DenseStore:
+    store = DenseStore()
+    for key in sorted(bins):
+        store.add(key, bins[key])
+    return store
