@@ -59,6 +59,10 @@ METRICS: tuple[MetricRow, ...] = (
     MetricRow("event_to_store_seconds", "histogram", "seconds", (),
               "from the broker's timestamp of a batch's oldest record to the store's acknowledgement"),
     MetricRow("derived_total", "counter", "keys", (), "summaries and rollups that were computed"),
+    MetricRow("derived_pending", "gauge", "keys", (),
+              "calls and minutes of metrics that changed and are not recomputed yet"),
+    MetricRow("derived_pending_seconds", "gauge", "seconds", (),
+              "for how long the first of them waits: over 60, and derived rows are late for want of time"),
     MetricRow("derived_failures_total", "counter", "runs", ("reason",), "runs that failed, to be tried again"),
     MetricRow("last_error_timestamp", "gauge", "seconds", (), "when something last failed, seconds since the epoch"),
 )  # fmt: skip

@@ -150,6 +150,14 @@ PERFORMANCE_METRICS = Table(
     Life.APPENDED,
 )  # fmt: skip
 
+METRIC_PARTS = Table(
+    "metric_parts",
+    ("minute", "shard"),
+    ("start", "part"),
+    {"minute": TEXT, "shard": SMALL, "start": TIME, "part": TEXT, "data": BLOB},
+    Life.APPENDED,
+)
+
 METRIC_ROLLUPS = Table(
     "metric_rollups",
     ("name", "tier", "period"),
@@ -163,6 +171,15 @@ METRIC_ROLLUPS = Table(
     version="rows_read",
     lifetime_days=400,
 )  # fmt: skip
+
+METRIC_NAMES = Table(
+    "metric_names",
+    ("month",),
+    ("name", "unit"),
+    {"month": TEXT, "name": TEXT, "unit": TEXT, "start": TIME, "kind": TEXT, "source": TEXT},
+    Life.REWRITTEN,
+    lifetime_days=431,
+)
 
 ERROR_LOGS = Table(
     "error_logs",
@@ -211,8 +228,8 @@ DERIVED_PENDING = Table(
 TABLES: dict[str, Table] = {
     t.name: t
     for t in (
-        VOICE_INTERACTIONS, SESSION_SUMMARIES, SESSIONS_BY_DAY, PERFORMANCE_METRICS, METRIC_ROLLUPS, ERROR_LOGS,
-        SYSTEM_HEALTH, ERASURES, DERIVED_PENDING,
+        VOICE_INTERACTIONS, SESSION_SUMMARIES, SESSIONS_BY_DAY, PERFORMANCE_METRICS, METRIC_PARTS, METRIC_ROLLUPS,
+        METRIC_NAMES, ERROR_LOGS, SYSTEM_HEALTH, ERASURES, DERIVED_PENDING,
     )
 }  # fmt: skip
 VIEWS: dict[str, View] = {v.name: v for v in (INTERACTIONS_BY_STAGE,)}

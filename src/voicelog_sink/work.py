@@ -1,8 +1,6 @@
 """Which calls have to be recomputed, and when. In memory, without I/O; safe for two threads.
 
-A call's row in derived_pending stays for as long as the call goes on and is refreshed in place, so that a call costs
-one row and one deletion and not one a minute. A row's sink_id ends in a number: a row that is being deleted and the
-next one of the same call are two rows.
+A call's row in derived_pending stays for as long as the call goes on.
 """
 
 from __future__ import annotations
@@ -13,11 +11,10 @@ from threading import Lock
 
 import attrs
 
-from voicelog.events import SHARDS, Event, SessionEnded, shard_of
+from voicelog.events import Event, SessionEnded
+from voicelog_sink.pending import Announcer, key_of
 from voicelog_sink.stores.base import Values
 from voicelog_sink.summary import Summary
-
-BUCKETS = SHARDS
 
 AFTER_END_MS = 3_000
 """From a call's end to its recompute: what the other topics still carry may arrive first."""
@@ -33,32 +30,18 @@ thousands of events this is longer than the minute.
 IDLE_MS = 120_000
 """A call without an end is let go of after so long without an event."""
 
-ADOPT_AFTER_MS = 300_000
-"""A row that was not refreshed for so long belongs to a sink that died."""
-
-REFRESH_AFTER_MS = 120_000
 RETRY_MS = (5_000, 20_000, 60_000)
 """When rows that were announced can't be read yet: the next tries. After them they count as refused by the store."""
 
 PUT_BACK_MS = 1_000
 
 
-def key_of(row: Values) -> Values:
-    """Return a derived_pending row's key."""
-    return {name: row[name] for name in ("bucket", "key", "sink_id")}
-
-
-def owner_of(row: Values) -> str:
-    """Return the sink that wrote a derived_pending row."""
-    sink_id: str = row["sink_id"]
-    return sink_id.rpartition(".")[0] or sink_id
-
-
 @attrs.define
 class _Entry:
     """One call. `unread` is the highest seq of each stream that no recompute has been asked to read yet.
 
-    `size` is about how many rows it has, `cost_ms` what the last recompute took.
+    `since_ms` is when the first event came that no recompute has read, None where all were; `size` about how many rows
+    it has, `cost_ms` what the last recompute took.
     """
 
     session_id: str
@@ -71,6 +54,7 @@ class _Entry:
     last_event_ms: int = 0
     size: int = 0
     cost_ms: float = 0.0
+    since_ms: int | None = None
 
 
 @attrs.define
@@ -105,15 +89,20 @@ class Work:
 
     def __init__(self, sink_id: str, max_sessions: int) -> None:
         """Hold at most `max_sessions` calls."""
-        self._sink_id = sink_id
+        self._announcer = Announcer(sink_id, first_bucket=0)
         self._max_sessions = max_sessions
         self._entries: dict[str, _Entry] = {}
         self._heap: list[tuple[int, str]] = []
         self._lock = Lock()
-        self._generation = 0
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def waiting(self) -> tuple[int, int | None]:
+        """Return how many calls have something to recompute, and since when the one that waits longest."""
+        with self._lock:
+            since = [entry.since_ms for entry in self._entries.values() if entry.since_ms is not None]
+            return len(since), min(since, default=None)
 
     def note(self, events: Iterable[Event], now_ms: int) -> list[Values]:
         """Note events about to be written; return the derived_pending rows that must be written with them."""
@@ -131,31 +120,19 @@ class Work:
 
     def _row_for(self, session_id: str, now_ms: int) -> Values | None:
         entry = self._entries.get(session_id)
-        if entry is None:
-            row = self._new_row(session_id, now_ms)
-            if len(self._entries) < self._max_sessions:
-                self._entries[session_id] = _Entry(session_id, now_ms + AFTER_EVENT_MS, [dict(row)], changed=False)
-            return row
-        own = entry.rows[-1] if entry.rows and owner_of(entry.rows[-1]) == self._sink_id else None
-        age_ms = now_ms - own["added_at"] if own else ADOPT_AFTER_MS
-        if age_ms < REFRESH_AFTER_MS:
-            return None
-        if own and age_ms < ADOPT_AFTER_MS - REFRESH_AFTER_MS:
-            own["added_at"] = now_ms
-        else:
-            own = self._new_row(session_id, now_ms)
-            entry.rows.append(own)
-        return dict(own)
-
-    def _new_row(self, session_id: str, now_ms: int) -> Values:
-        self._generation += 1
-        sink_id = f"{self._sink_id}.{self._generation}"
-        return {"bucket": shard_of(session_id), "key": session_id, "sink_id": sink_id, "added_at": now_ms}
+        if entry is not None:
+            return self._announcer.renewed(entry.rows, session_id, now_ms)
+        row = self._announcer.new(session_id, now_ms)
+        if len(self._entries) < self._max_sessions:
+            self._entries[session_id] = _Entry(session_id, now_ms + AFTER_EVENT_MS, [dict(row)], changed=False)
+        return row
 
     def _note(self, entry: _Entry, event: Event, now_ms: int) -> None:
         entry.unread[event.stream_id] = max(event.seq, entry.unread.get(event.stream_id, -1))
         entry.last_event_ms = now_ms
         entry.size += 1
+        if entry.since_ms is None:
+            entry.since_ms = now_ms
         wait_ms = AFTER_END_MS if event.TYPE == SessionEnded.TYPE else AFTER_EVENT_MS
         due_ms = now_ms + max(wait_ms, round(entry.cost_ms * COST_SHARE))
         if not entry.changed or due_ms < entry.due_ms:
@@ -212,6 +189,7 @@ class Work:
         if entry.changed:
             self._schedule(entry, entry.due_ms)
             return []
+        entry.since_ms = None
         ended = job.summary is not None and job.summary.ended_at is not None
         if job.changed and not ended and now_ms < entry.last_event_ms + idle_ms:
             self._schedule(entry, entry.last_event_ms + idle_ms)
@@ -253,5 +231,6 @@ class Work:
                 return False
             entry.rows.insert(0, {**key_of(row), "added_at": row["added_at"]})
             entry.changed = True
+            entry.since_ms = entry.since_ms or now_ms
             self._schedule(entry, now_ms)
             return True

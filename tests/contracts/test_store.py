@@ -19,6 +19,7 @@ from tests.contracts.store_kit import (
     whole,
 )
 
+from voicelog_sink.rank import erased, rank_of
 from voicelog_sink.stores.base import Rejected, Row, Store, Values
 from voicelog_sink.stores.lifetime import DAY_MS
 from voicelog_sink.tables import TABLES, TEXT, Table
@@ -101,6 +102,21 @@ def test_highest_version_wins_as_a_whole_in_any_order(store: Store, order: tuple
     for version in order:
         assert store.write([Row("session_summaries", versions[version])]) == []
     assert read(store, "session_summaries", versions[3]) == [whole("session_summaries", **versions[3])]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0), (2, 0, 1)], ids=str)
+def test_what_an_erasure_leaves_wins_over_rows_that_were_made_of_more(store: Store, order: tuple[int, ...]) -> None:
+    session = unique()
+    ranks = (rank_of(5), erased(rank_of(5), 1), rank_of(900))
+    summaries = [summary(session, rank, turns=rank % 7, user_id=None if number == 1 else "u")
+                 for number, rank in enumerate(ranks)]  # fmt: skip
+    key = {"name": session, "tier": "day", "period": "2026-11", "start": NOW_MS, "service": "", "provider": ""}
+    rollups = [{**key, "model": "", "variant": "", "rows_read": rank, "sketch": bytes([rank % 7])} for rank in ranks]
+    for number in order:
+        rows = [Row("session_summaries", summaries[number]), Row("metric_rollups", rollups[number])]
+        assert store.write(rows) == []
+    assert read(store, "session_summaries", summaries[1]) == [whole("session_summaries", **summaries[1])]
+    assert read(store, "metric_rollups", rollups[1]) == [whole("metric_rollups", **rollups[1])]
 
 
 def test_row_whose_time_is_over_is_left_out_without_a_word(store: Store) -> None:

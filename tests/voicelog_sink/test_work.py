@@ -9,18 +9,10 @@ from hypothesis import strategies as st
 from tests.builders import CallBuilder
 
 from voicelog.events import Event, shard_of
+from voicelog_sink.pending import ADOPT_AFTER_MS, REFRESH_AFTER_MS, key_of
 from voicelog_sink.stores.base import Values
 from voicelog_sink.summary import summarise
-from voicelog_sink.work import (
-    ADOPT_AFTER_MS,
-    AFTER_END_MS,
-    AFTER_EVENT_MS,
-    IDLE_MS,
-    REFRESH_AFTER_MS,
-    Job,
-    Work,
-    key_of,
-)
+from voicelog_sink.work import AFTER_END_MS, AFTER_EVENT_MS, IDLE_MS, Job, Work
 
 NOW = 1_000_000
 

@@ -113,7 +113,7 @@ class Store(ABC):
         since_ms: int | None = None,
         until_ms: int | None = None,
     ) -> Iterator[tuple[Any, ...]]:
-        """Yield rows as `select` does, but of these columns alone, and as tuples in the order of `names`: for many rows.
+        """Yield rows as `select` does, but these columns alone, as tuples in the order of `names`: for many rows.
 
         A TIME or BOOL can't be asked for, since it would have to be converted. Raises as `select` does.
         """

@@ -17,7 +17,9 @@ def test_every_table_with_a_lifetime_has_a_moment_it_counts_from() -> None:
         "session_summaries": "started_at",
         "sessions_by_day": "started_at",
         "performance_metrics": "ts",
+        "metric_parts": "start",
         "metric_rollups": "start",
+        "metric_names": "start",
         "error_logs": "ts",
         "system_health": "ts",
     }
