@@ -147,7 +147,7 @@ def test_store_that_refuses_every_row_stops_the_daemon_instead_of_emptying_the_t
     here.daemon.startup()
     produce(here.address, calls(20))
     with closing(sqlite3.connect(here.path)) as database:
-        for table in ("voice_interactions", "performance_metrics", "derived_pending"):
+        for table in ("voice_interactions", "performance_metrics", "metric_parts", "derived_pending"):
             database.execute(
                 f"create trigger no_{table} before insert on {table} begin select raise(abort, 'no room for it'); end"
             )
