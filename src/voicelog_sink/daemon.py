@@ -234,6 +234,9 @@ class Daemon:
         self.metrics.set("watermark_age_seconds", now_s - oldest.taken_s if oldest is not None else 0.0)
         self.metrics.set("inflight_bytes", self._writer.bytes)
         self.metrics.set("paused", self.consumer.is_paused())
+        waiting, longest_s = self.deriver.waiting(int(time.time() * 1000))
+        self.metrics.set("derived_pending", waiting)
+        self.metrics.set("derived_pending_seconds", longest_s)
 
     def _on_rebalance(self, event: str, places: Sequence[Place]) -> None:
         self.metrics.count("rebalances_total", event=event)
