@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich.text import Text
 
 from voicelog.events import Attempt, BargeIn, ErrorInfo, Event, Turn
-from voicelog_sink.calls import Call, CallTurn
+from voicelog_sink.calls import Call
 from voicelog_sink.render import STATUS_STYLES, count, ms, one_line, span, styled, usd
 from voicelog_sink.summary import Summary
 from voicelog_sink.tally import COMPLETE, MISSING, SLOW_TURN_MS, total
@@ -34,12 +34,8 @@ def call_facts(call: Call) -> Iterator[Text]:
     if summary.user_bot_latency_p50_ms is not None:
         yield Text(f"latency p50 {ms(summary.user_bot_latency_p50_ms)} max {ms(summary.user_bot_latency_max_ms)} ms")
     if summary.cost_usd is not None:
-        without = sum(_is_unpriced(stage) for turn in (*call.turns, CallTurn.of(call.outside)) for stage in turn.stages)
-        yield Text(usd(summary.cost_usd) + (f" and {count(without, 'stage')} without a price" if without else ""))
-
-
-def _is_unpriced(stage: Event) -> bool:
-    return bool(stage.usage) and stage.cost_usd is None
+        without = f" and {count(summary.unpriced, 'stage')} without a price" if summary.unpriced else ""
+        yield Text(usd(summary.cost_usd) + without)
 
 
 def cost_of(stages: Sequence[Event]) -> str:

@@ -20,7 +20,8 @@ class Summary:
     """One call. Moments are epoch milliseconds; `duration_ms` reaches to the last thing known of it.
 
     `ended_at` is None while a stream has no end. Latency figures and `slow_turns` are of turns with quality ok alone;
-    `excluded_turns` counts the others. `audio_ms` is the audio that was recognised.
+    `excluded_turns` counts the others. `audio_ms` is the audio that was recognised. `cost_usd` is the sum of the known
+    costs, and `unpriced` the number of stages that reported usage and have none.
     """
 
     session_id: str
@@ -45,6 +46,7 @@ class Summary:
     characters: int | None
     audio_ms: float | None
     cost_usd: float | None
+    unpriced: int
     expected: int
     received: int
     missing: int
@@ -89,6 +91,7 @@ def summary_of(values: Values) -> Summary:
         "models": _names(values.get("models")),
         "streams": msgspec.json.decode(values.get("streams") or "[]", type=tuple[StreamCount, ...]),
         "attributes": msgspec.json.decode(attributes) if attributes is not None else None,
+        "unpriced": values.get("unpriced") or 0,  # a row of before there was the column
     }
     return Summary(**{name: values.get(name) for name in SESSION_SUMMARIES.columns} | parsed)
 

@@ -111,7 +111,7 @@ SESSION_SUMMARIES = Table(
         "turns": INT, "errors": INT, "interruptions": INT, "slow_turns": INT,
         "user_bot_latency_p50_ms": REAL, "user_bot_latency_max_ms": REAL, "excluded_turns": INT,
         "input_tokens": INT, "output_tokens": INT, "characters": INT, "audio_ms": REAL, "cost_usd": REAL,
-        "expected": INT, "received": INT, "missing": INT, "completeness": TEXT,
+        "unpriced": INT, "expected": INT, "received": INT, "missing": INT, "completeness": TEXT,
         "disconnect_reason": TEXT, "attributes": TEXT, "streams": TEXT, "rows_read": INT,
     },
     Life.REWRITTEN,

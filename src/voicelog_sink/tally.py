@@ -94,7 +94,7 @@ class Tally:
         self.attributes: list[tuple[Order, dict[str, Any]]] = []
         self.providers: set[str] = set()
         self.models: set[str] = set()
-        self.counts = dict.fromkeys(("turns", "errors", "interruptions"), 0)
+        self.counts = dict.fromkeys(("turns", "errors", "interruptions", "unpriced"), 0)
         self.latencies_ms: list[float] = []
         self.sums: dict[str, list[float]] = {}
         self.streams: dict[str, _Stream] = {}
@@ -146,6 +146,7 @@ class Tally:
 
     def _stage(self, event: Event) -> None:
         self.counts["errors"] += event.status == "error"
+        self.counts["unpriced"] += bool(event.usage) and event.cost_usd is None
         if event.provider:
             self.providers.add(event.provider)
         if event.model:

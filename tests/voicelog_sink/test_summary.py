@@ -59,7 +59,7 @@ def test_whole_call_is_summed_up() -> None:
         host="bot-1", user_id="u-7", variant="b", providers=("cartesia", "deepgram", "openai"),
         models=("gpt", "nova-3"), turns=1, errors=2, interruptions=1, slow_turns=0, user_bot_latency_p50_ms=800.0,
         user_bot_latency_max_ms=800.0, excluded_turns=0, input_tokens=20, output_tokens=5, characters=31,
-        audio_ms=850.0, cost_usd=0.6, expected=10, received=10, missing=0, completeness="complete",
+        audio_ms=850.0, cost_usd=0.6, unpriced=0, expected=10, received=10, missing=0, completeness="complete",
         disconnect_reason="user_hangup", attributes={"tenant": "acme"}, rows_read=10,
         streams=summary_for(call.events).streams,
     )  # fmt: skip
@@ -189,6 +189,15 @@ def test_what_nobody_reported_is_absent_and_not_zero() -> None:
         "attributes",
     )
     assert fields(summary_for(call.events), *absent) == dict.fromkeys(absent)
+
+
+def test_stage_whose_usage_has_no_price_is_counted() -> None:
+    call = CallBuilder()
+    call.stage("llm", 0, 1, usage={"input_tokens": 5.0}, cost_usd=0.25)
+    call.stage("llm", 1, 1, usage={"input_tokens": 5.0})
+    call.stage("llm", 2, 1, usage={"input_tokens": 0.0}, cost_usd=0.0)
+    call.stage("vad", 3, 1)
+    assert fields(summary_for(call.events), "cost_usd", "unpriced") == {"cost_usd": 0.25, "unpriced": 1}
 
 
 def test_sums_too_large_for_a_column_do_not_fail() -> None:
