@@ -179,7 +179,7 @@ def run_until_it_dies(store: Dying, deriver: Deriver, now_ms: int, budget_ms: fl
     return True
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.randoms(use_true_random=False), st.data())
 def test_any_delivery_by_any_sinks_that_die_anywhere_ends_in_the_same_rows(random: Random, data: st.DataObject) -> None:
     store = Dying(_settings(), lambda: NOW)
@@ -215,6 +215,26 @@ def test_any_delivery_by_any_sinks_that_die_anywhere_ends_in_the_same_rows(rando
     ]
     assert found == derived_from(events)
     assert pending_rows(store) == []
+    store.close()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_two_sinks_that_roll_up_the_same_hours_step_by_step_at_once_end_in_the_same_rows(random: Random) -> None:
+    store = SqliteStore(_settings(), lambda: NOW)
+    store.open(1000), store.init()
+    events = some_events(random)
+    derivers = [deriver_of(store, "sink-0"), deriver_of(store, "sink-1")]
+    for event in events:
+        take_in(store, random.choice(derivers), [event])
+    busy = list(derivers)
+    for deriver in busy:
+        deriver._rollup_work.hurry()
+    while busy:
+        deriver = random.choice(busy)
+        if deriver._rollups.step(NOW) is None:
+            busy.remove(deriver)
+    assert table(store, "metric_rollups") == derived_from(events)["metric_rollups"]
     store.close()
 
 
@@ -268,13 +288,13 @@ def test_erased_rollup_is_not_undone_by_a_late_event_and_goes_on_counting(store:
     row = left.row("llm.duration_ms", "minute", HOUR, start_ms_of("hour", HOUR), who)
     store.write([Row("metric_rollups", {**row.values, "rows_read": erased(5, 1)})])
     forget_parts(store)
-    call.stage("llm", 70_000, 200.0)
-    take_in(store, deriver, [call.events[4], call.events[-1]])
+    call.stage("llm", 5, 105.0), call.stage("llm", 70_000, 200.0)
+    take_in(store, deriver, call.events[4:])
     deriver.run_all(NOW)
     found = {(r["tier"], r["start"] - NOW): (r["count"], r["rows_read"]) for r in table(store, "metric_rollups")}
     assert found == {
-        ("minute", 0): (1, erased(0, 1)), ("minute", 60_000): (1, 1),
-        ("hour", 0): (2, erased(0, 2)), ("day", -36_000_000): (2, erased(0, 2)),
+        ("minute", 0): (2, erased(0, 2)), ("minute", 60_000): (1, 1),
+        ("hour", 0): (3, erased(0, 3)), ("day", -36_000_000): (3, erased(0, 3)),
     }  # fmt: skip
 
 
@@ -314,6 +334,23 @@ def test_store_that_is_away_loses_no_work(store: SqliteStore) -> None:
     assert pending_rows(store) == []
 
 
+@pytest.mark.parametrize("calls_before", range(0, 40, 3))
+def test_store_that_fails_anywhere_in_a_rollup_leaves_it_to_be_done(calls_before: int) -> None:
+    store, call = Dying(_settings(), lambda: NOW), CallBuilder()
+    store.open(1000), store.init()
+    call.stage("llm", 0, 5), call.add(Metric, 1, name="depth", value=1.0)
+    deriver = deriver_of(store)
+    take_in(store, deriver, call.events)
+    deriver._session_work.hurry(), deriver._summaries.step(NOW, 0)
+    store.calls_left = calls_before
+    alive = run_until_it_dies(store, deriver, NOW + 70_000, 1e9)
+    store.calls_left = -1
+    deriver.run_due(NOW + 72_000)
+    assert table(store, "metric_rollups") == derived_from(call.events)["metric_rollups"]
+    assert alive or deriver.waiting(NOW) == (0, 0.0)
+    store.close()
+
+
 def test_part_that_is_announced_and_not_written_yet_leaves_its_hour_pending(store: Store) -> None:
     deriver, call = deriver_of(store), CallBuilder()
     call.stage("llm", 0, 5), call.stage("llm", 1, 7)
@@ -336,6 +373,18 @@ def test_hours_without_number_take_no_memory_without_bound(store: Store) -> None
         deriver.run_all(NOW)
         deriver.adopt(NOW)
     assert sum(row["tier"] == "hour" for row in table(store, "metric_rollups")) == 10
+    assert pending_rows(store) == []
+
+
+def test_call_that_is_named_like_an_hour_is_another_key_than_the_hour(store: Store) -> None:
+    call = CallBuilder(HOUR)
+    call.stage("llm", 0, 7)
+    take_in(store, deriver_of(store), call.events)
+    assert [row["key"] for row in pending_rows(store)] == [HOUR, HOUR]
+    other = deriver_of(store, "sink-2")
+    assert other.adopt(NOW, everything=True) == 2
+    other.run_all(NOW)
+    assert {name: table(store, name) for name in DERIVED} == derived_from(call.events)
     assert pending_rows(store) == []
 
 

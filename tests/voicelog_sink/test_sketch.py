@@ -70,6 +70,10 @@ def test_bins_are_the_librarys(values: list[float]) -> None:
             assert ours.quantiles([point]) == (pytest.approx(max(min(values), min(max(values), expected)), rel=1e-9),)
 
 
+def test_zero_has_no_sign() -> None:
+    assert stored(sketch_of([0.0, -0.0])) == stored(sketch_of([-0.0, 0.0])) == stored(sketch_of([-0.0, -0.0]))
+
+
 def test_no_values_have_no_percentile() -> None:
     assert quantile([Sketch().packed(), Sketch().packed()], 0.5) is None
     assert Sketch().quantiles([0.5]) == ()
