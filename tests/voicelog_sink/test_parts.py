@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.builders import START_US, CallBuilder, realistic_call
 from tests.strategies import events
 
+from voicelog import wire
 from voicelog.events import ErrorInfo, Event, Figure, Metric, Turn
+from voicelog.wire import encode
 from voicelog_sink.parts import EXCLUDED, FAILED, Parts, Place, measurements, part_row
 from voicelog_sink.rows import rows_of
 from voicelog_sink.stores.base import Values
@@ -27,7 +29,8 @@ def read(rows: list[Values]) -> dict[str, Any]:
     return {source: dict(parts.of(source)) for source in parts.sources}
 
 
-@given(st.lists(events(), max_size=6))
+@settings(max_examples=40)
+@given(st.lists(events(), max_size=4))
 def test_every_row_of_performance_metrics_is_in_a_part(events: list[Event]) -> None:
     expected = set()
     for values in (row.values for e in events for row in rows_of(e) if row.table == "performance_metrics"):
@@ -45,7 +48,8 @@ def test_every_row_of_performance_metrics_is_in_a_part(events: list[Event]) -> N
     assert found == expected
 
 
-@given(st.lists(events(session_id=st.just("call-1"), ts=st.just(START_US)), max_size=6))
+@settings(max_examples=40)
+@given(st.lists(events(session_id=st.just("call-1"), ts=st.just(START_US)), max_size=4))
 def test_what_is_stored_comes_back_and_a_second_delivery_adds_nothing(events: list[Event]) -> None:
     expected: dict[str, Any] = {}
     for grouped in measurements(events).values():
@@ -53,6 +57,13 @@ def test_what_is_stored_comes_back_and_a_second_delivery_adds_nothing(events: li
             expected.setdefault(group[0], {})[group] = set(rows)
     assert read(stored(events)) == expected
     assert read([*stored(events[1:], "sink-2.1"), *stored(events), *stored(events[:3], "sink-2.2")]) == expected
+
+
+@settings(max_examples=40)
+@given(st.lists(events(), max_size=4))
+def test_events_as_the_sink_reads_them_measure_the_same(events: list[Event]) -> None:
+    values = [encode(event).value for event in events]
+    assert measurements([wire.read(value) for value in values]) == measurements([wire.decode(v) for v in values])
 
 
 def test_measurement_says_whether_it_counts_and_whether_it_failed() -> None:
