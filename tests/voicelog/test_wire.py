@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from tests.voicelog.strategies import EVENTS, JSON, TEXT
 
 from voicelog.errors import REASONS, DecodeError, EncodeError
-from voicelog.events import EVENT_TYPES, Event, SttResult, wire_fields
+from voicelog.events import EVENT_TYPES, Event, SttResult, Turn, wire_fields
 from voicelog.wire import decode, encode, encode_value, read
 
 GOLDEN = Path(__file__).parent.parent / "contracts" / "golden"
-WHO = {"stream_id": "a1", "seq": 7, "ts": 1_767_225_600_000_000, "session_id": "s"}
+WHO: dict[str, Any] = {"stream_id": "a1", "seq": 7, "ts": 1_767_225_600_000_000, "session_id": "s"}
 METRIC = {"v": 1, "type": "metric", **WHO, "name": "n", "value": 1.5}
 TYPES = pytest.mark.parametrize("kind", EVENT_TYPES)
 
@@ -180,6 +180,13 @@ def outcome(take: Callable[[bytes], Event], value: bytes) -> Any:
 @example(SttResult(**WHO), {"event_id": {"any": "thing"}})
 @example(SttResult(**WHO), {"error": {"type": "E", "unknown": 1}})
 @example(SttResult(**WHO), {"attempts": [{"start_ms": 1}, {}]})
+@example(SttResult(**WHO), {"attempts": [{"error": {"message": "no type"}}]})
+@example(SttResult(**WHO), {"usage": {"input_tokens": 3, "output_tokens": 1e3}})
+@example(Turn(**WHO), {"figures": {"a": {"value_ms": 1, "of a newer version": 2}, "b": {"value_ms": None}}})
+@example(Turn(**WHO), {"figures": {"a": {}}})
+@example(Turn(**WHO), {"contributions": [{"key": "k", "us": 1, "owner": "o"}, {"key": "k", "us": -1, "owner": "o"}]})
+@example(Turn(**WHO), {"barge_in": {"onset_us": WHO["ts"], "stop_ms": 3}, "marks": {"stt_final": WHO["ts"]}})
+@example(Turn(**WHO), {"marks": {"stt_final": 5}})
 def test_reading_fast_and_reading_by_the_classes_agree_on_everything(event: Event, changed: dict[str, Any]) -> None:
     value = json.dumps({**json.loads(encode(event).value), **changed}).encode()
     assert outcome(read, value) == outcome(decode, value)
