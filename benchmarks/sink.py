@@ -72,21 +72,23 @@ def throughput(place: Place, active: int, args: argparse.Namespace) -> tuple[Rou
         return Round(*(statistics.median(values) for values in zip(*rounds, strict=True))), process.peak_rss_mb()
 
 
-def show(store: str, found: dict[int, tuple[Round, float]]) -> None:
-    """Print the table of one store."""
-    raw = "driver" if store == "cql" else "sqlite3"
+def compare(place: Place, args: argparse.Namespace) -> None:
+    """Measure and print one store's table, a line as soon as it is known, and what is held of the limits."""
+    raw = "driver" if place.store == "cql" else "sqlite3"
     print(
-        f"\nbroker to {store:12}{'events/s':>10}{'rows/s':>10}{'bare ' + raw:>14}{'ratio':>7}{'CPU us':>8}"
+        f"\nbroker to {place.store:12}{'events/s':>10}{'rows/s':>10}{'bare ' + raw:>14}{'ratio':>7}{'CPU us':>8}"
         f"{'write p50 ms':>14}{'p99':>7}{'RSS MB':>8}"
     )
-    for active, (r, rss_mb) in found.items():
+    found = {}
+    for active in args.calls:
+        r, rss_mb = found[active] = throughput(place, active, args)
         print(
             f"{active:8,} calls at once{r.events_per_s:10,.0f}{r.rows_per_s:10,.0f}{r.raw_events_per_s:14,.0f}"
-            f"{r.ratio:7.2f}{r.cpu_us:8.1f}{r.write_p50_ms:14.0f}{r.write_p99_ms:7.0f}{rss_mb:8.0f}"
+            f"{r.ratio:7.2f}{r.cpu_us:8.1f}{r.write_p50_ms:14.0f}{r.write_p99_ms:7.0f}{rss_mb:8.0f}",
+            flush=True,
         )
     if DECISIVE in found:
-        for sentence in verdicts(store, *found[DECISIVE]):
-            print(sentence)
+        print("\n".join(verdicts(place.store, *found[DECISIVE])))
 
 
 def verdicts(store: str, figures: Round, rss_mb: float) -> list[str]:
@@ -134,9 +136,10 @@ def main() -> None:
                 if store == "cql":
                     warm(place, args.warm_up)
                 if "throughput" in args.parts:
-                    show(store, {active: throughput(place, active, args) for active in args.calls})
+                    compare(place, args)
                 if "latency" in args.parts:
                     print(latency(place, args.rate, args.seconds))
+        print(f"\n{os.cpu_count()} processors; load {' '.join(f'{load:.1f}' for load in os.getloadavg())} at the end")
 
 
 if __name__ == "__main__":
