@@ -8,7 +8,7 @@ DEMO_DIR ?= out
 # Two processes: most tests wait for a server, a deadline or a disk. Tests that share one stay together.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
-.PHONY: help demo test test-fast test-pure hot-check bench bench-sink lint types docs wheel clean
+.PHONY: help demo test test-fast test-pure hot-check chaos bench bench-sink lint types docs wheel clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -41,7 +41,10 @@ test: $(VENV)/.dev $(VENV)/.example ## the whole suite, with a real Kafka broker
 	$(PYTEST)
 
 test-fast: $(VENV)/.dev ## what needs no server, no models and no wheel
-	$(PYTEST) -m "not real and not example and not packaging"
+	$(PYTEST) -m "not real and not example and not packaging and not chaos"
+
+chaos: $(VENV)/.dev ## kill, freeze, fill and lie to daemons, brokers and databases; SEED=n repeats a run
+	$(PYTEST) -v -m chaos $(if $(SEED),--randomly-seed=$(SEED))
 
 test-pure: $(VENV)/.dev ## the library's suites without the C extension
 	VOICELOG_PURE_PYTHON=1 $(BIN)/python -m pytest -q tests/voicelog -m "not real"

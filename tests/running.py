@@ -29,12 +29,12 @@ class Raw(NamedTuple):
     headers: Sequence[tuple[str, bytes]] = ()
 
 
-def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
+def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = 60.0, every_s: float = 0.05) -> Any:
     """Return the condition's first true value; fail with `what` after `timeout_s`."""
     end_s = time.monotonic() + timeout_s
     while not (value := condition()):
         assert time.monotonic() < end_s, f"not within {timeout_s:.0f} s: {what}"
-        time.sleep(0.05)
+        time.sleep(every_s)
     return value
 
 

@@ -137,6 +137,7 @@ hints_directory: "{home}/hints"
 cdc_raw_directory: "{home}/cdc_raw"
 commitlog_sync: {commitlog_sync}
 materialized_views_enabled: true
+max_mutation_size: 4MiB
 auto_snapshot: false
 file_cache_size: 64MiB
 read_request_timeout: 10s

@@ -102,6 +102,11 @@ SETTINGS = {
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
     "group.initial.rebalance.delay.ms": "0",
+    # So that a test need not wait for long until the group notices a member that was killed.
+    "group.min.session.timeout.ms": "500",
+    # No rule forbids anything, until a test makes one.
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "allow.everyone.if.no.acl.found": "true",
     "log.cleaner.dedupe.buffer.size": "8388608",
     "log.segment.delete.delay.ms": "1000",
 }

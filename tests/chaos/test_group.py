@@ -1,0 +1,76 @@
+"""Daemons that join, leave, die and come back from the dead share the work and never undo each other's."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import ExitStack
+from pathlib import Path
+from random import Random
+
+import attrs
+import pytest
+from tests.chaos.audit import audit, is_done, wait_until_done
+from tests.chaos.daemons import OffsetWatch, conditions, daemon
+from tests.chaos.load import Sent, fleet, sent
+from tests.chaos.proxy import Proxy
+from tests.chaos.truth import Truth, produced, producing
+from tests.real.sinks import Place
+from tests.running import Raw, RunningSink, wait_until
+from tests.servers import CassandraServer
+
+pytestmark = [pytest.mark.real, pytest.mark.chaos, pytest.mark.timeout(600)]
+
+
+@pytest.mark.parametrize("place", ["cql"], indirect=True)
+def test_three_daemons_join_and_leave_during_load(place: Place, random: Random, tmp_path: Path) -> None:
+    messages = [*sent(fleet(random, 400)), *(Sent(Raw("llm-requests", b"{%d" % n), "not_json") for n in range(60))]
+    random.shuffle(messages)
+    with ExitStack() as stack, producing(tmp_path, place, messages, len(messages) / 40) as producer:
+        stack.enter_context(OffsetWatch(place))
+        there = [stack.enter_context(daemon(place, tmp_path / f"log{n}")) for n in range(3)]
+        number = len(there)
+        while producer.running() and number < 12:
+            leaving = there.pop(random.randrange(3))
+            leaving.wait_for("assigned: ")
+            if random.random() < 0.5:
+                assert leaving.stop() == 0, leaving.output()
+            else:
+                leaving.stop(signal.SIGKILL)
+            there.append(stack.enter_context(daemon(place, tmp_path / f"log{number}")))
+            number += 1
+        truth = Truth(messages, producer.acks())
+        wait_until_done(place)
+        audit(place, truth)
+        assert [one.stop() for one in there] == [0, 0, 0]
+
+
+def test_daemon_that_was_stopped_past_its_session_commits_nothing_that_it_lost(
+    fragile: Place, cassandra: CassandraServer, random: Random, tmp_path: Path
+) -> None:
+    """It holds a batch, sleeps, loses its partitions to another one that finishes them, and wakes up."""
+    first, second = sent(fleet(random, 60)), sent(fleet(random, 60, "later"))
+    with Proxy(cassandra.contact_point[1]) as proxy, OffsetWatch(fragile):
+        behind = attrs.evolve(fragile, store=fragile.store.replace(str(proxy.target), str(proxy.port)))
+        with daemon(behind, tmp_path / "log-zombie") as zombie:
+            zombie.wait_for("assigned: ")
+            proxy.hold()
+            truth = produced(tmp_path, fragile, first)
+            wait_until(lambda: conditions(zombie).get("store_up") is False, "the zombie holds a batch")
+            os.kill(zombie.process.pid, signal.SIGSTOP)
+            with daemon(fragile, tmp_path / "log-heir") as heir:
+                heir.wait_for("assigned: ")
+                wait_until_done(fragile)
+                proxy.pass_on()
+                os.kill(zombie.process.pid, signal.SIGCONT)
+                truth += produced(tmp_path, fragile, second)
+                wait_until(lambda: shares(zombie, heir), "the zombie has partitions of its own again")
+                wait_until_done(fragile)
+                audit(fragile, truth)
+                assert [zombie.stop(), heir.stop()] == [0, 0]
+    assert is_done(fragile)
+
+
+def shares(zombie: RunningSink, heir: RunningSink) -> bool:
+    """Return whether the one that came back was given work again."""
+    return "lost to another member" in zombie.output() and conditions(zombie).get("status") == "ok"
