@@ -12,7 +12,9 @@ import attrs
 from tests.chaos.load import EITHER, EXPIRED, STORED, Sent, fleet
 from tests.running import Raw, message_of
 
+from voicelog.errors import DecodeError
 from voicelog.events import TOPICS, Event
+from voicelog.wire import decode
 
 TTL_DAYS = 90
 SESSIONS = 200
@@ -118,7 +120,7 @@ class Fuzz:
         fields = self._fields(self._event())
         fields["attributes"] = 1
         value = json.dumps(fields).encode().replace(b'"attributes": 1', b'"attributes": %s' % _nested(levels))
-        return Sent(self._raw(value), STORED, self._decoded(value)) if levels <= 200 else self._judged(value)
+        return Sent(self._raw(value), STORED, decode(value)) if levels <= 200 else self._judged(value)
 
     # --- events in odd clothes
 
@@ -134,7 +136,7 @@ class Fuzz:
         self._random.shuffle(pairs)
         text = json.dumps(dict(pairs), indent=self._random.choice([None, 2]), ensure_ascii=self._random.random() < 0.5)
         value = f' \r\n\t{text[:-1]}, "seq": {fields["seq"]}}}\n'.encode()  # a name twice: the last one counts
-        return Sent(self._raw(value), STORED, self._decoded(value))
+        return Sent(self._raw(value), STORED, decode(value))
 
     def _foreign_key(self) -> Sent:
         message = message_of(event := self._event())
@@ -171,18 +173,11 @@ class Fuzz:
 
     def _good_with(self, changes: dict[str, Any]) -> Sent:
         value = json.dumps({**self._fields(self._event()), **changes}).encode()
-        return Sent(self._raw(value), STORED, self._decoded(value))
-
-    def _decoded(self, value: bytes) -> Event:
-        from voicelog.wire import decode
-
-        return decode(value)
+        return Sent(self._raw(value), STORED, decode(value))
 
     def _judged(self, value: bytes) -> Sent:
-        from voicelog.errors import DecodeError
-
         try:
-            event = self._decoded(value)
+            event = decode(value)
         except DecodeError as exc:
             return Sent(self._raw(value), exc.reason)
         if event.ts < self._oldest_us:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -78,40 +75,6 @@ def test_init_changes_topics_that_differ_and_check_says_each_difference(place: P
     ]
     assert f"grew topic {name} from 4 to 6 partitions" in sink("init", **changed).stdout
     assert sink("init", "--check", **changed).stdout == "ok\n"
-
-
-def test_kill_9_mid_stream_loses_nothing_and_counts_nothing_twice(place: Place, tmp_path: Path) -> None:
-    place.init()
-    sent = calls(200, 25)
-    produce(place.brokers, messages(sent), place.prefix)
-    seconds = random.Random(4)
-    kills = 0
-
-    def is_done() -> bool:
-        return committed(place.brokers, place.group, place.topics()) == ends(place.brokers, place.topics())
-
-    quick = {"kafka_config": "session.timeout.ms=6000", "batch_max_events": 200}
-    while not is_done():
-        with running_sink(tmp_path / "log", "run", **place.settings(**quick)) as running:
-            if kills < 4:
-                running.wait_for(f"assigned: {place.prefix}")
-                time.sleep(seconds.uniform(0.05, 1.6))  # where in its work it dies is the point
-                assert running.stop(signal.SIGKILL) == -signal.SIGKILL
-                (tmp_path / "log").rename(tmp_path / f"log{kills}")
-                kills += 1
-            else:
-                wait_until(is_done, "every offset committed", 120)
-                assert running.stop() == 0
-    assert kills == 4
-    with place.opened() as store:
-        assert stored(store, by_call(sent)) == by_call(sent)
-        metrics = [
-            row for key in store.partitions("performance_metrics") for row in store.select("performance_metrics", [key])
-        ]
-    timed = [event for event in sent if event.TYPE in ("stt_result", "llm_request", "tts_result", "stage")]
-    stages = [row for row in metrics if row["type"] in ("stt_result", "llm_request", "tts_result", "stage")]
-    assert sorted((r["stream_id"], r["seq"]) for r in stages) == sorted((e.stream_id, e.seq) for e in timed)
-    assert read_topic(place.brokers, f"{place.prefix}voicelog-dlq") == []
 
 
 def test_two_sinks_share_the_work(place: Place, tmp_path: Path) -> None:

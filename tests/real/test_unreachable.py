@@ -91,6 +91,7 @@ def test_wrong_setting_is_told_at_once(settings: dict[str, Any], status: int, sa
     assert time.monotonic() - start_s < 10.0
 
 
+@pytest.mark.chaos
 def test_broker_and_database_that_go_away_while_running_are_waited_for(
     own_kafka: Any, own_cassandra: Any, tmp_path: Path
 ) -> None:
