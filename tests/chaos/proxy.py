@@ -31,6 +31,11 @@ class Proxy:
         """Pass nothing any more; connections stay open, and are taken."""
         self._call(self._set(False))
 
+    def cut(self) -> None:
+        """Break every connection, so that what was held back never arrives, and pass what comes on new ones."""
+        self._call(self._break())
+        self.pass_on()
+
     def pass_on(self) -> None:
         """Pass what came meanwhile, and all that comes."""
         self.slow(0.0, 0)
@@ -67,6 +72,9 @@ class Proxy:
 
     async def _close(self) -> None:
         self._server.close()
+        await self._break()
+
+    async def _break(self) -> None:
         tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()

@@ -24,8 +24,8 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
     ("place", "calls"),
     [
         pytest.param("sqlite", 20, id="sqlite-20"),
-        pytest.param("cql", 200, id="cql-200", marks=pytest.mark.chaos),
-        pytest.param("sqlite", 1000, id="sqlite-1000", marks=pytest.mark.chaos),
+        pytest.param("cql", 100, id="cql-100", marks=pytest.mark.chaos),
+        pytest.param("sqlite", 300, id="sqlite-300", marks=pytest.mark.chaos),
     ],
     indirect=["place"],
 )

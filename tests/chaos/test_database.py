@@ -46,8 +46,8 @@ def test_database_that_is_frozen_and_then_stutters(
                 pause(random)
             truth = Truth(messages, producer.acks())
         wait_until_done(fragile)
+        audit(fragile, truth)
         assert running.stop() == 0
-        audit(fragile, truth, summaries_within_s=0)
 
 
 def test_database_that_is_killed_and_comes_back(
@@ -64,11 +64,11 @@ def test_database_that_is_killed_and_comes_back(
                 cassandra.start()
             truth = Truth(messages, producer.acks())
         wait_until_done(fragile)
+        audit(fragile, truth)
         assert running.stop() == 0
-        audit(fragile, truth, summaries_within_s=0)
 
 
-def test_database_that_is_slow_and_then_stands_still_on_a_connection(
+def test_database_that_is_slow_and_then_stands_still_until_its_connections_break(
     fragile: Place, cassandra: CassandraServer, random: Random, tmp_path: Path
 ) -> None:
     messages = sent(fleet(random, 100))
@@ -82,10 +82,10 @@ def test_database_that_is_slow_and_then_stands_still_on_a_connection(
             proxy.hold()
             truth += produced(tmp_path, fragile, messages[len(messages) // 2 :])
             misses_its_store(running)
-            proxy.pass_on()
+            proxy.cut()
             wait_until_done(fragile)
+            audit(fragile, truth)
             assert running.stop() == 0
-            audit(fragile, truth, summaries_within_s=0)
 
 
 def test_rows_that_the_database_refuses_are_dead_lettered_and_their_neighbours_stored(
@@ -105,8 +105,8 @@ def test_rows_that_the_database_refuses_are_dead_lettered_and_their_neighbours_s
     truth = produced(tmp_path, fragile, messages)
     with daemon(fragile, tmp_path / "log", max_message_bytes=8_000_000) as running:
         wait_until_done(fragile)
+        assert audit(fragile, truth).dead == 6
         assert running.stop() == 0
-    assert audit(fragile, truth, summaries_within_s=0).dead == 6
 
 
 def store_is_up(running: RunningSink) -> bool:
