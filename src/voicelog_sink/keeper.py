@@ -67,6 +67,7 @@ class Keeper:
         batch = parcel.batch
         rejected = self._write(parcel.rows) if parcel.rows else []
         refused = batch.refused(rejected)
+        self._note_underived([r for r in rejected if r.index >= len(batch.rows)])
         self._bury([*batch.dead, *refused])
         self._metrics.count("events_stored_total", len(batch.events) - len(refused))
         self._note_batch(parcel, rejected)
@@ -174,6 +175,13 @@ class Keeper:
         stamps_ms = [record.timestamp_ms for record in batch.records if record.timestamp_ms]
         if stamps_ms:
             self._metrics.observe("event_to_store_seconds", max(0.0, time.time() - min(stamps_ms) / 1000))
+
+    def _note_underived(self, rejected: Sequence[Rejected]) -> None:
+        """Count rows that only what is derived is made from: their events are stored, and are no dead letters."""
+        if rejected:
+            self._metrics.failed()
+            self._metrics.count("derived_refused_total", len(rejected))
+            log.warning("%d rows that rollups are made from were refused: %s", len(rejected), rejected[0].message)
 
     def _note_outage(self, exc: Exception) -> None:
         self.set_store_up(False)

@@ -64,6 +64,8 @@ METRICS: tuple[MetricRow, ...] = (
     MetricRow("derived_pending_seconds", "gauge", "seconds", (),
               "for how long the first of them waits: over 60, and derived rows are late for want of time"),
     MetricRow("derived_failures_total", "counter", "runs", ("reason",), "runs that failed, to be tried again"),
+    MetricRow("derived_refused_total", "counter", "rows", (),
+              "rows that rollups are made from and the store refused: their events are stored, and missing in rollups"),
     MetricRow("last_error_timestamp", "gauge", "seconds", (), "when something last failed, seconds since the epoch"),
 )  # fmt: skip
 

@@ -180,6 +180,18 @@ def test_row_that_the_store_refuses_is_a_dead_letter_and_the_rest_is_stored(here
     assert here.committed() == here.ends()
 
 
+def test_refused_row_that_rollups_are_made_from_costs_no_event_and_is_counted(here: Setup) -> None:
+    here.daemon.startup()
+    with closing(sqlite3.connect(here.path)) as database:
+        database.execute("create trigger odd before insert on metric_parts begin select raise(abort, 'no part'); end")
+        database.commit()
+    produce(here.address, calls(5))
+    here.daemon.catch_up()
+    here.daemon.drain()
+    assert (here.rows(), read_topic(here.address, "voicelog-dlq"), here.committed()) == (50, [], here.ends())
+    assert here.daemon.metrics.value("derived_refused_total") >= 1
+
+
 def test_same_messages_again_change_nothing(here: Setup) -> None:
     produce(here.address, calls(3) * 2)
     here.daemon.startup()
