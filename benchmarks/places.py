@@ -18,7 +18,7 @@ from voicelog.settings import load
 from voicelog_sink.stores import make_store
 from voicelog_sink.stores.base import Store
 
-ROWS_PER_EVENT = 2
+ROWS_PER_EVENT = 3.5
 
 
 class Place:
@@ -31,7 +31,7 @@ class Place:
         self.prefix = f"{self.run}-"
         self._cql = cql
         self._folder = folder
-        self.window_rows = ROWS_PER_EVENT * load({}, {})[0].batch_max_events
+        self.window_rows = int(ROWS_PER_EVENT * load({}, {})[0].batch_max_events)
         """The bare driver gathers as many rows as the sink does before it groups them by partition."""
 
     @classmethod

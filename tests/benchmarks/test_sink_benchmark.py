@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from benchmarks.places import Place
+from benchmarks.places import ROWS_PER_EVENT, Place
 from benchmarks.rounds import Round, backlog
 from benchmarks.sink import arguments, verdicts
 from benchmarks.sink_process import quantile_ms
@@ -43,6 +43,12 @@ def test_as_many_calls_as_asked_for_take_turns() -> None:
 def test_traffic_has_what_calls_have() -> None:
     kinds = {event.TYPE for event in islice(events(20, START_US, "t"), 1_500)}
     assert set(EVENT_TYPES) - kinds == {"error", "stage_started"}
+
+
+def test_bare_driver_groups_over_as_many_rows_as_the_sink_has_at_once() -> None:
+    all_sent = sent(3_000, 50, START_US, "t")
+    rows = sum(len(rows_of(event)) for event, _ in all_sent)
+    assert rows / len(all_sent) == pytest.approx(ROWS_PER_EVENT, abs=0.4)
 
 
 def test_same_run_is_the_same_traffic_and_another_run_shares_no_call() -> None:
