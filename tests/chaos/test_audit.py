@@ -10,6 +10,7 @@ from random import Random
 import attrs
 import pytest
 from tests.builders import sqlite_store
+from tests.calls import a_call
 from tests.chaos.audit import check_summaries, check_tables
 from tests.chaos.load import fleet
 from tests.real.sinks import Place
@@ -23,7 +24,7 @@ NOWHERE = Place("127.0.0.1:1", "", "")
 
 @pytest.fixture
 def events(random: Random) -> list[Event]:
-    return fleet(random, 12)
+    return [*fleet(random, 12), *a_call("every-type", 25)]
 
 
 @pytest.fixture
