@@ -80,6 +80,8 @@ def read(value: bytes | None) -> Event:
     What it returns has an Event's attributes, but is seldom of its class: tell its kind by TYPE, not by isinstance.
     """
     try:
+        if value and not value.isascii():
+            str(value, "utf-8")  # the reader looks at no text that it skips
         return reader()(value or b"")
     except REFUSED:
         return decode(value)

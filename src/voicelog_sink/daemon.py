@@ -138,7 +138,7 @@ class Daemon:
         self.consumer.commit()
         try:
             budget_ms = max(0.0, min(DERIVE_AT_STOP_S, end_s - time.monotonic())) * 1000
-            self.metrics.count("derived_total", self.deriver.run_all(budget_ms=budget_ms))
+            self.metrics.count("derived_total", self.deriver.run_all(self.keeper.now_ms(), budget_ms))
         except StoreUnavailable as exc:
             log.warning("summaries are left to the next sink: %s", exc)
 
@@ -191,14 +191,9 @@ class Daemon:
             self.metrics.count("consumed_total", count, topic=topic)
         self.metrics.observe("batch_records", len(records))
         with self.metrics.in_state("decode"):
-            parcel = self._parcel(records, int(time.time() * 1000))
-        self._writer.submit(parcel, parcel.size_bytes)
-
-    def _parcel(self, records: Sequence[Record], now_ms: int) -> Parcel:
-        batch = self.pipeline.sort(records, now_ms)
-        rows = [*batch.rows, *self.deriver.pending(batch.events, now_ms)]
+            batch = self.pipeline.sort(records, int(time.time() * 1000))
         size_bytes = sum(len(record.value or b"") for record in records)
-        return Parcel(batch, rows, self._watermark.track(records), size_bytes, time.monotonic())
+        self._writer.submit(Parcel(batch, self._watermark.track(records), time.monotonic()), size_bytes)
 
     def _hold(self) -> None:
         """Let the writer catch up, as a living member of the group."""
@@ -234,7 +229,7 @@ class Daemon:
         self.metrics.set("watermark_age_seconds", now_s - oldest.taken_s if oldest is not None else 0.0)
         self.metrics.set("inflight_bytes", self._writer.bytes)
         self.metrics.set("paused", self.consumer.is_paused())
-        waiting, longest_s = self.deriver.waiting(int(time.time() * 1000))
+        waiting, longest_s = self.deriver.waiting(self.keeper.now_ms())
         self.metrics.set("derived_pending", waiting)
         self.metrics.set("derived_pending_seconds", longest_s)
 
@@ -242,10 +237,10 @@ class Daemon:
         self.metrics.count("rebalances_total", event=event)
         if event == "assigned":
             self._watermark.assign(places)
+            self.keeper.adopt_soon()
             return
-        if (
-            event == "revoked" and not self._closing
-        ):  # what was taken of them is seen through first, so that the new owner need not
+        if event == "revoked" and not self._closing:
+            # What was taken of them is seen through first, so that the new owner need not do it again.
             wait_until(lambda: not self._watermark.is_waiting(places), self._wait, REVOKE_DRAIN_S)
         self._watermark.forget(places)
 

@@ -15,8 +15,10 @@ from voicelog_sink.deadletter import DeadLetters
 from voicelog_sink.derived import Deriver
 from voicelog_sink.errors import BrokerUnavailable, Unfinished
 from voicelog_sink.metrics import Metrics
+from voicelog_sink.pending import ADOPT_AFTER_MS
 from voicelog_sink.pipeline import Batch, DeadLetter, count_tables
 from voicelog_sink.status import Status
+from voicelog_sink.steady import steady_clock
 from voicelog_sink.stores.base import Rejected, Row, Store, StoreMisconfigured, StoreUnavailable
 from voicelog_sink.watermark import Ticket
 
@@ -31,18 +33,16 @@ T = TypeVar("T")
 
 @attrs.frozen(eq=False)
 class Parcel:
-    """A batch on its way: its rows, the rows that say what must be recomputed among them, and its offsets' ticket."""
+    """A batch on its way, and its offsets' ticket."""
 
     batch: Batch
-    rows: list[Row]
     ticket: Ticket
-    size_bytes: int
     taken_s: float
     """When it was taken from the broker, monotonic seconds."""
 
 
 class Keeper:
-    """Owns the store while the writer's thread runs; only `give_up_at` may be called by another one."""
+    """Owns the store while the writer's thread runs; `give_up_at` and `adopt_soon` alone are for another one."""
 
     def __init__(self, store: Store, deriver: Deriver, letters: DeadLetters, metrics: Metrics, status: Status) -> None:
         """Join the parts; does nothing yet."""
@@ -52,6 +52,8 @@ class Keeper:
         self._metrics = metrics
         self._status = status
         self._breaker = Breaker()
+        self.now_ms = steady_clock()
+        """Epoch milliseconds by which recomputes are due; a machine's clock that is set does not move it."""
         self._give_up_s: float | None = None
         self._next_s = dict.fromkeys(("ping", "adopt", "derive"), 0.0)
 
@@ -59,18 +61,25 @@ class Keeper:
         """Set when, on the monotonic clock, a batch that can't be seen through is given up."""
         self._give_up_s = at_s
 
+    def adopt_soon(self) -> None:
+        """Look for what a dead sink has left once its rows are old enough, after it lost partitions to this one."""
+        self._next_s["adopt"] = time.monotonic() + ADOPT_AFTER_MS / 1000
+
     def keep(self, parcel: Parcel) -> None:
         """Store the rows and deliver the dead letters; blocks until both are acknowledged.
 
         Raises StoreMisconfigured for what an operator must mend, and Unfinished when it is time to give up.
         """
         batch = parcel.batch
-        rejected = self._write(parcel.rows) if parcel.rows else []
+        with self._metrics.in_state("derive"):
+            # Here and not when it was taken: until the next `rest` all that is announced is written.
+            rows = [*batch.rows, *self._deriver.pending(batch.events, self.now_ms())]
+        rejected = self._write(rows) if rows else []
         refused = batch.refused(rejected)
         self._note_underived([r for r in rejected if r.index >= len(batch.rows)])
         self._bury([*batch.dead, *refused])
         self._metrics.count("events_stored_total", len(batch.events) - len(refused))
-        self._note_batch(parcel, rejected)
+        self._note_batch(batch, rows, rejected)
 
     def rest(self) -> None:
         """Do what is due between batches: recompute, adopt, see whether the store is there."""
@@ -141,7 +150,7 @@ class Keeper:
             return
         try:
             with self._metrics.in_state("derive"):
-                now_ms = int(time.time() * 1000)
+                now_ms = self.now_ms()
                 self._when_due("adopt", ADOPT_EVERY_S, lambda: self._deriver.adopt(now_ms))
                 self._metrics.count("derived_total", self._deriver.run_due(now_ms))
         except StoreUnavailable as exc:
@@ -163,10 +172,9 @@ class Keeper:
             self._next_s[name] = now_s + every_s
             action()
 
-    def _note_batch(self, parcel: Parcel, rejected: Sequence[Rejected]) -> None:
-        batch = parcel.batch
-        tables = count_tables(parcel.rows)
-        tables.subtract(parcel.rows[r.index].table for r in rejected)
+    def _note_batch(self, batch: Batch, rows: Sequence[Row], rejected: Sequence[Rejected]) -> None:
+        tables = count_tables(rows)
+        tables.subtract(rows[r.index].table for r in rejected)
         for table, count in tables.items():
             self._metrics.count("store_rows_total", count, table=table)
         self._metrics.count("expired_total", batch.expired)

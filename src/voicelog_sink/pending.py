@@ -14,10 +14,11 @@ ROLLUP_BUCKETS = SHARDS
 BUCKETS = 2 * SHARDS
 """Calls are in the buckets below ROLLUP_BUCKETS, the hours of metrics in those from it on: their keys never collide."""
 
-ADOPT_AFTER_MS = 300_000
-"""A row that was not refreshed for so long belongs to a sink that died."""
+ADOPT_AFTER_MS = 50_000
+"""A row that was not refreshed for so long belongs to a sink that died: what it stands for is late by now."""
 
-REFRESH_AFTER_MS = 120_000
+REFRESH_AFTER_MS = 20_000
+"""A row is refreshed in place for as long after this as before ADOPT_AFTER_MS, which leaves clocks room to differ."""
 
 
 def key_of(row: Values) -> Values:

@@ -212,3 +212,13 @@ def test_golden_message_is_read_fast(kind: str) -> None:
 @example(b"[" * 100_000)
 def test_reading_fast_agrees_on_bytes(value: bytes) -> None:
     assert outcome(read, value) == outcome(decode, value)
+
+
+@pytest.mark.parametrize("harm", [b'{"stac\xea": "x"', b'{"stack": "\xff"', b'{"new": {"deep": "\xc3("}'])
+def test_reading_fast_refuses_broken_text_also_where_it_skips_it(harm: bytes) -> None:
+    stage = {"v": 1, "type": "stage", **WHO, "stage": "vad", "status": "error"}
+    value = json.dumps(stage).encode()[:-1] + b', "error": ' + harm + b', "type": "T", "message": "m"}}'
+    for reading in (read, decode):
+        with pytest.raises(DecodeError) as caught:
+            reading(value)
+        assert caught.value.reason == "not_json"

@@ -192,6 +192,16 @@ def test_refused_row_that_rollups_are_made_from_costs_no_event_and_is_counted(he
     assert here.daemon.metrics.value("derived_refused_total") >= 1
 
 
+def test_call_is_not_recomputed_from_a_batch_that_waits_to_be_written(here: Setup) -> None:
+    """Were it announced when it is taken, a recompute before its write would take the call as read, and forget it."""
+    here.daemon.startup()
+    produce(here.address, calls(5))
+    wait_until(lambda: (here.daemon._take(), here.daemon._writer.batches)[1], "a batch")
+    assert here.daemon.deriver.sessions == 0
+    here.daemon.catch_up()
+    assert here.daemon.deriver.sessions == 5
+
+
 def test_same_messages_again_change_nothing(here: Setup) -> None:
     produce(here.address, calls(3) * 2)
     here.daemon.startup()
