@@ -16,6 +16,7 @@ import tracemalloc
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -172,12 +173,12 @@ def test_stages_keep_neither_memory_nor_references(full: bool) -> None:
 
         tracemalloc.start()
         try:
-            round()
-            before, after = round(), round()
+            rounds = [round() for _ in range(6)][1:]
         finally:
             tracemalloc.stop()
-    assert after[1] == before[1]
-    assert after[0] - before[0] < 20_000
+    assert {str(references) for _, references in rounds} == {str(rounds[0][1])}
+    # What leaks grows in each round; a cache that fills, or another thread, in some.
+    assert min(later - earlier for (earlier, _), (later, _) in pairwise(rounds)) < 5_000
 
 
 def test_a_stage_that_refers_to_itself_is_collected(lenient: Capture) -> None:
