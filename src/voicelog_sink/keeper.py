@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -55,6 +56,7 @@ class Keeper:
         self.now_ms = steady_clock()
         """Epoch milliseconds by which recomputes are due; a machine's clock that is set does not move it."""
         self._give_up_s: float | None = None
+        self._adopt_again_s = math.inf
         self._next_s = dict.fromkeys(("ping", "adopt", "derive"), 0.0)
 
     def give_up_at(self, at_s: float) -> None:
@@ -63,7 +65,7 @@ class Keeper:
 
     def adopt_soon(self) -> None:
         """Look for what a dead sink has left once its rows are old enough, after it lost partitions to this one."""
-        self._next_s["adopt"] = time.monotonic() + ADOPT_AFTER_MS / 1000
+        self._adopt_again_s = time.monotonic() + ADOPT_AFTER_MS / 1000
 
     def keep(self, parcel: Parcel) -> None:
         """Store the rows and deliver the dead letters; blocks until both are acknowledged.
@@ -151,6 +153,8 @@ class Keeper:
         try:
             with self._metrics.in_state("derive"):
                 now_ms = self.now_ms()
+                if now_s >= self._adopt_again_s:
+                    self._adopt_again_s, self._next_s["adopt"] = math.inf, 0.0
                 self._when_due("adopt", ADOPT_EVERY_S, lambda: self._deriver.adopt(now_ms))
                 self._metrics.count("derived_total", self._deriver.run_due(now_ms))
         except StoreUnavailable as exc:

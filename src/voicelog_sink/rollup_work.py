@@ -237,7 +237,7 @@ def _job(key: str, hour: _Hour, now_ms: int) -> HourJob:
 
 
 def _again(hour: _Hour, number: int, minute: Minute, now_ms: int) -> None:
-    """Leave a minute to do whose last part could not be read yet: under load it is just being written."""
+    """Leave a minute to do whose last part could not be read: its write failed, or the store refused it."""
     if number in hour.minutes:
         return
     if now_ms < (number + 1) * MINUTE_MS + AFTER_MINUTE_MS:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
 
 import attrs
 import click
@@ -52,7 +51,7 @@ def command(settings: Settings, command_line: tuple[str, ...]) -> int:
         daemon = Daemon(at_broker(settings, broker.address), metrics, status)
         try:
             daemon.startup()
-            daemon.deriver.adopt(int(time.time() * 1000), everything=True)
+            daemon.deriver.adopt(daemon.keeper.now_ms(), everything=True)
             tell(f"broker at {broker.address} (VOICELOG_BROKERS={broker.address}), store {settings.store}")
             tell(f"metrics at {url}/metrics" if url else "no HTTP")
             return work(daemon, command_line)
