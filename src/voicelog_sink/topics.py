@@ -1,4 +1,4 @@
-"""The topics: what they should be, what they are, and how one becomes the other. Alone imports the admin client."""
+"""The topics: what they should be, what they are, and how one becomes the other."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class TopicAdmin:
         try:
             return {n for n, t in self._admin.list_topics(timeout=timeout_s).topics.items() if t.error is None}
         except KafkaException as exc:
-            raise _translated(exc) from exc
+            raise translated(exc) from exc
 
     def check(self) -> list[Difference]:
         """Compare the live topics with the wanted ones; change nothing. Raises BrokerUnavailable, BrokerRefused."""
@@ -148,14 +148,14 @@ class TopicAdmin:
         except KafkaException as exc:
             if exc.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
                 return []
-            raise _translated(exc, f"topic {topic.name} can't be made: ") from exc
+            raise translated(exc, f"topic {topic.name} can't be made: ") from exc
         return [f"made topic {topic.name} with {topic.partitions} partitions"]
 
     def _complete(self, want: Topic, live: Topic) -> list[str]:
         try:
             return [*self._grow(want, live), *self._configure(want, live)]
         except KafkaException as exc:
-            raise _translated(exc, f"topic {want.name} can't be changed: ") from exc
+            raise translated(exc, f"topic {want.name} can't be changed: ") from exc
 
     def _grow(self, want: Topic, live: Topic) -> list[str]:
         if live.partitions >= want.partitions:
@@ -179,7 +179,7 @@ class TopicAdmin:
             there = [topic.name for topic in wanted(self._settings) if topic.name in metadata]
             return {name: _read(name, metadata[name].partitions, self._config_of(name)) for name in there}
         except KafkaException as exc:
-            raise _translated(exc) from exc
+            raise translated(exc) from exc
 
     def _config_of(self, name: str) -> dict[str, str]:
         resource = ConfigResource(ResourceType.TOPIC, name)
@@ -217,10 +217,11 @@ def _read(name: str, partitions: Mapping[int, Any], config: Mapping[str, str]) -
     return Topic(name, len(partitions), min((len(p.replicas) for p in partitions.values()), default=0), config)
 
 
-def _translated(exc: KafkaException, what: str = "") -> BrokerUnavailable | BrokerRefused:
+def translated(exc: KafkaException, what: str = "") -> BrokerUnavailable | BrokerRefused:
+    """Return the sink's error for one of Kafka's, its sentence after `what`."""
     error = exc.args[0]
     kind = BrokerUnavailable if error.code() in TRANSIENT else BrokerRefused
-    return kind(f"{what}{error.str()}")
+    return kind(f"{what}{error.str().strip()} ({error.name()})")
 
 
 def _seconds(timeout_ms: int) -> str:

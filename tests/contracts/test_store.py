@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import permutations
 
 import pytest
@@ -80,6 +81,10 @@ def test_thousands_of_rows_of_many_tables_and_partitions_are_all_stored(store: S
     asked = [{"session_id": s} for s in [*sessions, mark]]
     assert read(store, "voice_interactions", *asked) == [whole("voice_interactions", **v) for v in rows + long]
     assert read(store, "error_logs", *errors) == [whole("error_logs", **v) for v in errors]
+
+
+def test_clock_of_the_store_is_a_time_of_today(store: Store) -> None:
+    assert abs(store.clock_ms() - time.time() * 1000) < 86_400_000
 
 
 def test_nothing_written_is_nothing_stored(store: Store) -> None:

@@ -67,6 +67,10 @@ class Store(ABC):
         """Ask the store for a sign of life; raises StoreUnavailable or StoreMisconfigured."""
 
     @abstractmethod
+    def clock_ms(self) -> int:
+        """Return the time by the store's own clock, epoch milliseconds; raises as `ping` does."""
+
+    @abstractmethod
     def write(self, rows: Sequence[Row]) -> list[Rejected]:
         """Store every row durably and return those that the store will never take.
 

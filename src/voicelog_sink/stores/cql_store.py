@@ -61,6 +61,11 @@ class CqlStore(Store):
         """Ask a node for its own row; see Store."""
         self._connection().run("SELECT key FROM system.local")
 
+    def clock_ms(self) -> int:
+        """Return the time of the node that answers; see Store."""
+        found = self._connection().run("SELECT toTimestamp(now()) AS at FROM system.local")
+        return milliseconds(found[0].at)
+
     # --- rows
 
     def write(self, rows: Sequence[Row]) -> list[Rejected]:

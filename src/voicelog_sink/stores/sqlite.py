@@ -132,6 +132,10 @@ class SqliteStore(Store):
         with self._errors():
             self._open_db().execute("PRAGMA schema_version").fetchone()
 
+    def clock_ms(self) -> int:
+        """Return this machine's time; see Store."""
+        return wall_ms()
+
     # --- rows
 
     def write(self, rows: Sequence[Row]) -> list[Rejected]:
