@@ -18,6 +18,7 @@ from voicelog_sink.consumer import RecordConsumer
 from voicelog_sink.deadletter import DeadLetters
 from voicelog_sink.derived import Deriver
 from voicelog_sink.duplicates import Duplicates
+from voicelog_sink.erasures import Erasures
 from voicelog_sink.errors import Unfinished
 from voicelog_sink.keeper import Keeper, Parcel
 from voicelog_sink.linger import Linger
@@ -57,10 +58,11 @@ class Daemon:
         self.status = status
         self.store = store_of(settings)
         self.deriver = Deriver(self.store, f"{settings.host}-{os.getpid()}-{uuid4().hex[:8]}")
-        self.pipeline = Pipeline(settings.max_message_bytes, settings.ttl_days)
+        self.erasures = Erasures()
+        self.pipeline = Pipeline(settings.max_message_bytes, settings.ttl_days, self.erasures)
         self.letters = DeadLetters(settings)
         self.consumer = RecordConsumer(settings, self._on_rebalance, self._note_commit)
-        self.keeper = Keeper(self.store, self.deriver, self.letters, metrics, status)
+        self.keeper = Keeper(self.store, self.deriver, self.letters, metrics, status, self.erasures)
         self._writer: Writer[Parcel] = Writer(
             self.keeper.keep, self.keeper.rest, max_batches=BATCHES, max_bytes=IN_FLIGHT_BYTES
         )
@@ -172,10 +174,11 @@ class Daemon:
         self._probe()
 
     def _probe(self) -> None:
-        """Read from every table, so that a missing one is told at start and not with the first event."""
+        """Read from every table, so that a missing one is told at start, and what was erased before the first event."""
         for table in TABLES.values():
             nothing = {name: "-" if table.columns[name] == TEXT else 0 for name in table.partition_key}
             list(self.store.select(table.name, [nothing], limit=1))
+        self.erasures.load(self.store)
 
     def _take(self) -> None:
         """Poll, decode, and hand a batch to the writer."""

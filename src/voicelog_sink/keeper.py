@@ -14,6 +14,7 @@ from voicelog_sink.backoff import Backoff
 from voicelog_sink.breaker import Breaker
 from voicelog_sink.deadletter import DeadLetters
 from voicelog_sink.derived import Deriver
+from voicelog_sink.erasures import REFRESH_S, Erasures
 from voicelog_sink.errors import BrokerUnavailable, Unfinished
 from voicelog_sink.metrics import Metrics
 from voicelog_sink.pending import ADOPT_AFTER_MS
@@ -45,8 +46,17 @@ class Parcel:
 class Keeper:
     """Owns the store while the writer's thread runs; `give_up_at` and `adopt_soon` alone are for another one."""
 
-    def __init__(self, store: Store, deriver: Deriver, letters: DeadLetters, metrics: Metrics, status: Status) -> None:
+    def __init__(
+        self,
+        store: Store,
+        deriver: Deriver,
+        letters: DeadLetters,
+        metrics: Metrics,
+        status: Status,
+        erasures: Erasures | None = None,
+    ) -> None:
         """Join the parts; does nothing yet."""
+        self._erasures = Erasures() if erasures is None else erasures
         self._store = store
         self._deriver = deriver
         self._letters = letters
@@ -57,7 +67,7 @@ class Keeper:
         """Epoch milliseconds by which recomputes are due; a machine's clock that is set does not move it."""
         self._give_up_s: float | None = None
         self._adopt_again_s = math.inf
-        self._next_s = dict.fromkeys(("ping", "adopt", "derive"), 0.0)
+        self._next_s = dict.fromkeys(("ping", "adopt", "derive", "erasures"), 0.0)
 
     def give_up_at(self, at_s: float) -> None:
         """Set when, on the monotonic clock, a batch that can't be seen through is given up."""
@@ -87,6 +97,7 @@ class Keeper:
         """Do what is due between batches: recompute, adopt, see whether the store is there."""
         self._status.beat("writer")
         self._when_due("ping", PING_AFTER_S, self._ping)
+        self._when_due("erasures", REFRESH_S, self._load_erasures)
         self._derive()
 
     def set_store_up(self, up: bool) -> None:
@@ -170,6 +181,12 @@ class Keeper:
         else:
             self.set_store_up(True)
 
+    def _load_erasures(self) -> None:
+        try:
+            self._erasures.load(self._store)
+        except StoreUnavailable as exc:
+            self._note_outage(exc)
+
     def _when_due(self, name: str, every_s: float, action: Callable[[], object]) -> None:
         now_s = time.monotonic()
         if now_s >= self._next_s[name]:
@@ -182,6 +199,7 @@ class Keeper:
         for table, count in tables.items():
             self._metrics.count("store_rows_total", count, table=table)
         self._metrics.count("expired_total", batch.expired)
+        self._metrics.count("erased_total", batch.erased)
         for letter in batch.dead:
             self._metrics.count("decode_errors_total", reason=letter.reason)
         stamps_ms = [record.timestamp_ms for record in batch.records if record.timestamp_ms]

@@ -43,6 +43,7 @@ METRICS: tuple[MetricRow, ...] = (
     MetricRow("dlq_pending", "gauge", "records", (), "dead letters that wait for their acknowledgement"),
     MetricRow("decode_errors_total", "counter", "records", ("reason",), "records that are no event that can be stored"),
     MetricRow("expired_total", "counter", "events", (), "events older than their time to live, which are not stored"),
+    MetricRow("erased_total", "counter", "events", (), "events of calls and persons that were erased: not stored"),
     MetricRow("commits_total", "counter", "commits", ("result",), "commits of offsets, by ok or the broker's error"),
     MetricRow("consumer_lag", "gauge", "messages", ("topic", "partition"), "messages that are yet to be stored"),
     MetricRow("assigned_partitions", "gauge", "partitions", (), "partitions that this process owns"),

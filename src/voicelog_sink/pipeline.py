@@ -1,7 +1,7 @@
-"""The daemon's heart: raw records become rows to store, dead letters with their reason, or expired ones. Pure.
+"""The daemon's heart: raw records become rows to store, dead letters with their reason, or nothing. Pure.
 
-No Kafka, no store, no clock of its own. Every record that goes in comes out as exactly one of the three, so that
-whoever has stored the rows and delivered the dead letters may release every record's offset.
+No Kafka, no store, no clock of its own. Every record that goes in comes out as exactly one of these, or is counted as
+expired or erased, so that whoever has stored the rows and delivered the dead letters may release every record's offset.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import attrs
 from voicelog.errors import DecodeError
 from voicelog.events import Event
 from voicelog.wire import read
+from voicelog_sink.erasures import Erasures
 from voicelog_sink.rows import is_expired, rows_of
 from voicelog_sink.stores.base import Rejected, Row
 
@@ -47,7 +48,10 @@ class DeadLetter(NamedTuple):
 
 @attrs.frozen
 class Batch:
-    """What a batch of records became. `origin[i]` is the index in `records` of what `rows[i]` was made from."""
+    """What a batch of records became. `origin[i]` is the index in `records` of what `rows[i]` was made from.
+
+    `expired` of them are too old to be stored, `erased` are of a call or person that was erased.
+    """
 
     records: Sequence[Record]
     events: list[Event]
@@ -55,6 +59,7 @@ class Batch:
     origin: list[int]
     dead: list[DeadLetter]
     expired: int
+    erased: int = 0
 
     def refused(self, rejected: Sequence[Rejected]) -> list[DeadLetter]:
         """Return a dead letter for each record that lost a row to the store's refusal, once a record."""
@@ -71,16 +76,21 @@ class Pipeline:
 
     max_message_bytes: int
     ttl_days: int
+    erasures: Erasures = attrs.Factory(Erasures)
 
     def sort(self, records: Sequence[Record], now_ms: int) -> Batch:
         """Return what each record becomes at the time `now_ms` (epoch milliseconds). Never raises."""
         batch = Batch(records, [], [], [], [], 0)
-        expired = 0
+        expired = erased = 0
+        covers = self.erasures.covers if self.erasures else None
         for index, record in enumerate(records):
             try:
                 event = self._event(record)
                 if is_expired(event, now_ms, self.ttl_days):
                     expired += 1
+                    continue
+                if covers is not None and covers(event):
+                    erased += 1
                     continue
                 rows = rows_of(event)
             except DecodeError as exc:
@@ -91,7 +101,7 @@ class Pipeline:
                 batch.events.append(event)
                 batch.rows.extend(rows)
                 batch.origin.extend([index] * len(rows))
-        return attrs.evolve(batch, expired=expired)
+        return attrs.evolve(batch, expired=expired, erased=erased)
 
     def _event(self, record: Record) -> Event:
         size_bytes = len(record.value or b"")

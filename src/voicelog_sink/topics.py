@@ -127,6 +127,10 @@ class TopicAdmin:
         except KafkaException as exc:
             raise translated(exc) from exc
 
+    def retention_ms(self) -> dict[str, int]:
+        """Return for how long each of the topics that exist keeps its messages; -1 is for ever."""
+        return {name: int(topic.config.get("retention.ms", -1)) for name, topic in self._live().items()}
+
     def check(self) -> list[Difference]:
         """Compare the live topics with the wanted ones; change nothing. Raises BrokerUnavailable, BrokerRefused."""
         live = self._live()

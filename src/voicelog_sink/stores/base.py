@@ -91,6 +91,13 @@ class Store(ABC):
         """
 
     @abstractmethod
+    def purge(self) -> None:
+        """Overwrite what was deleted in the store's own files, where it has any: nothing can be read from them then.
+
+        Blocks, for a large file for minutes. Raises as `write` does: what is deleted stays so, the files keep it.
+        """
+
+    @abstractmethod
     def select(
         self,
         source: str,

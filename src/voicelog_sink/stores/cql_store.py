@@ -92,6 +92,9 @@ class CqlStore(Store):
             message = f"store {self._settings.store!r}: a row can't be deleted: {refused[0].message}"
             raise StoreMisconfigured(message)
 
+    def purge(self) -> None:
+        """Leave it to the database, which drops what is deleted when it compacts; see Store."""
+
     def _requests(self, encoded: Mapping[str, list[Encoded]], make: Callable[..., str]) -> list[Request]:
         requests = []
         for table, rows in encoded.items():

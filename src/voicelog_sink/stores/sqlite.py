@@ -170,6 +170,16 @@ class SqliteStore(Store):
         with self._transaction() as db:
             db.executemany(ddl.delete(TABLES[table]), [tuple(values[name] for name in key) for values in keys])
 
+    def purge(self) -> None:
+        """Write the file anew without what is deleted, and empty the log; see Store."""
+        with self._errors():
+            db = self._open_db()
+            db.execute("VACUUM")
+            busy, *_ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            message = f"store {self._path!r}: its log is in use, and still holds what was deleted; try again"
+            raise StoreUnavailable(message)
+
     def select(
         self,
         source: str,

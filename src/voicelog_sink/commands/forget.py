@@ -1,0 +1,163 @@
+"""`voicelog-sink forget`: erase a call or a person from the store, for good."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import attrs
+import click
+from rich.progress import BarColumn, Progress, TextColumn
+
+from voicelog.settings import Settings
+from voicelog_sink import shapes
+from voicelog_sink.erasures import SETTLE_S, Erasure
+from voicelog_sink.errors import SinkError
+from voicelog_sink.forget import erase, record, sessions_of, traces
+from voicelog_sink.options import BROKER_SETTINGS, STORE_SETTINGS, secrets_epilog, with_settings
+from voicelog_sink.reading import reading
+from voicelog_sink.render import console
+from voicelog_sink.stores.base import Store
+from voicelog_sink.topics import TopicAdmin
+
+SETTINGS = (*STORE_SETTINGS, *BROKER_SETTINGS)
+BROKER_PATIENCE_MS = 5_000
+
+EXAMPLE = """\b
+Examples:
+  voicelog-sink forget call-7f3a --dry-run
+  voicelog-sink forget call-7f3a call-9b21 --yes --reason "ticket 4711"
+  voicelog-sink forget --user customer-81 --yes
+
+"""
+
+
+@click.command(epilog=EXAMPLE + secrets_epilog(*SETTINGS))
+@click.argument("sessions", nargs=-1, metavar="[SESSION]...")
+@click.option("--user", help="Erase every call of this person (the `user` of sessions) up to now")
+@click.option("--reason", default="", help="Written down with the erasure; no personal data")
+@click.option("--dry-run", is_flag=True, help="Say what would be erased, change nothing")
+@click.option("--yes", is_flag=True, help="Do not ask; needed where stdin is no terminal")
+@click.option("--no-wait", is_flag=True, help=f"Do not wait {SETTLE_S:.0f} s for sinks that run: there are none")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: sessions, rows, erased_at, topics")
+@with_settings(*SETTINGS)
+def command(settings: Settings, sessions: tuple[str, ...], user: str | None, reason: str, dry_run: bool, yes: bool,
+            no_wait: bool, as_json: bool) -> int:  # fmt: skip
+    """Erase calls or a person from every table of the store, and write down that nothing of them may be stored again.
+
+    Each SESSION is a call's whole id. What the sink finds in the topics later, also replayed dead letters, is dropped.
+    Rollups stay: they name no person, no call and no text. What the broker still holds, and until when, is said.
+    """
+    if bool(sessions) == (user is not None):
+        message = "expected either ids of calls or --user"
+        raise click.UsageError(message)
+    with reading(settings) as store:
+        named = list(sessions) if user is None else sessions_of(store, user)
+        before = traces(store, named)
+        if dry_run:
+            tell(named, before.rows, topics_ms(settings), None, as_json)
+            return 0
+        if not yes:
+            confirm(named, user, before.rows)
+        at_ms = int(time.time() * 1000)
+        erased = forget(store, named, user, Erasure("user", user or "", at_ms, reason), wait=not no_wait)
+    tell(sorted({*named, *erased.sessions}), erased.rows, topics_ms(settings), at_ms, as_json)
+    return 0
+
+
+@attrs.frozen
+class Erased:
+    """Which calls were erased, and how many rows by table."""
+
+    sessions: tuple[str, ...]
+    rows: dict[str, int]
+
+
+def forget(store: Store, sessions: Sequence[str], user: str | None, like: Erasure, *, wait: bool) -> Erased:
+    """Write down the erasures, delete, let sinks settle, delete what they had on the way, and purge. Blocks for it all.
+
+    Raises SinkError when something is left. `like` has the time and the reason.
+    """
+    if user is not None:
+        record(store, [like])
+    record(store, [attrs.evolve(like, kind="session", name=name) for name in sessions])
+    rows = Counter(erase(store, sessions))
+    if wait:
+        settle()
+    late = [name for name in (sessions_of(store, user) if user is not None else ()) if name not in sessions]
+    record(store, [attrs.evolve(like, kind="session", name=name) for name in late])
+    everyone = (*sessions, *late)
+    rows.update(erase(store, everyone))
+    store.purge()
+    left = traces(store, everyone).rows
+    if left:
+        message = f"{sum(left.values())} rows were written again meanwhile ({_tables(left)}): run it again"
+        raise SinkError(message)
+    return Erased(everyone, dict(rows))
+
+
+def settle() -> None:
+    """Wait until every sink knows, with a bar where that is a terminal."""
+    end_s = time.monotonic() + SETTLE_S
+    shown = sys.stderr.isatty()
+    bar = Progress(TextColumn("{task.description}"), BarColumn(), console=console(sys.stderr), transient=True,
+                   disable=not shown)  # fmt: skip
+    with bar:
+        task = bar.add_task("waiting until every sink knows", total=SETTLE_S)
+        while (left_s := end_s - time.monotonic()) > 0:
+            bar.update(task, completed=SETTLE_S - left_s)
+            time.sleep(min(0.5, left_s))
+
+
+def confirm(sessions: Sequence[str], user: str | None, rows: Mapping[str, int]) -> None:
+    """Ask; raises Abort for a no, and UsageError where nobody can answer."""
+    if not sys.stdin.isatty():
+        message = "nobody can be asked here: say --yes, or --dry-run to see what would be erased"
+        raise click.UsageError(message)
+    whom = f"{len(sessions)} calls of {user!r}" if user is not None else ", ".join(sessions)
+    click.confirm(f"Erase {whom} ({_tables(rows)})? This can't be undone", abort=True, err=True)
+
+
+def topics_ms(settings: Settings) -> dict[str, int] | str:
+    """Return how long each topic keeps its messages, or why that is not known."""
+    topics = TopicAdmin(settings)
+    try:
+        topics.wait(min(settings.start_timeout_ms, BROKER_PATIENCE_MS))
+        return topics.retention_ms()
+    except SinkError as exc:
+        return str(exc)
+
+
+def tell(
+    sessions: Sequence[str], rows: Mapping[str, int], kept: dict[str, int] | str, at_ms: int | None, as_json: bool
+) -> None:
+    """Print what was erased, or would be where `at_ms` is None, and what remains in the broker."""
+    if as_json:
+        topics = kept if isinstance(kept, dict) else None
+        shape = {"sessions": list(sessions), "rows": dict(rows), "erased_at": shapes.moment(at_ms), "topics_ms": topics}
+        click.echo(shapes.line(shape))
+        return
+    verb = "would be erased" if at_ms is None else "erased"
+    click.echo(f"{len(sessions)} calls, {sum(rows.values())} rows {verb}: {_tables(rows)}")
+    click.echo(_remains(kept, int(time.time() * 1000)))
+
+
+def _remains(kept: dict[str, int] | str, now_ms: int) -> str:
+    if isinstance(kept, str):
+        return f"The broker was not asked ({kept}); its topics hold their messages for as long as their retention says."
+    longest_ms = max(kept.values(), default=0)
+    if -1 in kept.values():
+        return "The broker's topics hold their messages for ever (retention.ms=-1): what they have of it stays there."
+    until = datetime.fromtimestamp((now_ms + longest_ms) / 1000, UTC)
+    days = ", ".join(f"{name} {ms / 86_400_000:g} days" for name, ms in sorted(kept.items()))
+    return (
+        f"The broker may hold messages of it until about {until:%Y-%m-%d %H:%M} UTC "
+        f"(retention: {days or 'no topics'}). Sinks drop them."
+    )
+
+
+def _tables(rows: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} in {table}" for table, count in sorted(rows.items())) or "nothing stored"

@@ -1,0 +1,78 @@
+"""What was erased, and must stay so: asked of every event before it is stored.
+
+An erased session is never stored again. Of an erased person nothing is stored that happened before the erasure; calls
+after it are new ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Literal
+
+import attrs
+
+from voicelog.events import Event
+from voicelog_sink.stores.base import Row, Store
+from voicelog_sink.tables import ERASURES
+
+Kind = Literal["session", "user"]
+
+REFRESH_S = 15.0
+"""How often a sink reads what was erased."""
+SETTLE_S = 2 * REFRESH_S
+"""After so long every sink whose store works drops what is erased, and has written what it had taken before."""
+
+_NOTHING: Mapping[str, int] = MappingProxyType({})
+
+
+@attrs.frozen
+class Erasure:
+    """One session or person that was erased, `at_ms` epoch milliseconds; `name` is the session's or user's id."""
+
+    kind: Kind
+    name: str
+    at_ms: int
+    reason: str = ""
+
+    @property
+    def row(self) -> Row:
+        """The row that says so."""
+        values = {"subject": subject(self.kind, self.name), "kind": self.kind, "erased_at": self.at_ms}
+        return Row(ERASURES.name, {**values, "reason": self.reason})
+
+
+def subject(kind: Kind, name: str) -> str:
+    """Return the key under which the table has it."""
+    return f"{kind}:{name}"
+
+
+class Erasures:
+    """What was erased, as it was last read. `load` is for the thread with the store, `covers` for any."""
+
+    def __init__(self, erased: Iterable[Erasure] = ()) -> None:
+        """Begin with these."""
+        self._keep(erased)
+
+    def load(self, store: Store) -> None:
+        """Read the table anew. Blocks while the store works; raises StoreError as it does, and nothing changes then."""
+        keys = list(store.partitions(ERASURES.name))
+        rows = list(store.select(ERASURES.name, keys))
+        self._keep(Erasure(row["kind"], row["subject"].partition(":")[2], row["erased_at"]) for row in rows)
+
+    def covers(self, event: Event) -> bool:
+        """Return whether the event must not be stored."""
+        sessions, users = self._erased
+        if event.session_id in sessions:
+            return True
+        at_ms = users.get(event.user_id) if event.user_id else None
+        return at_ms is not None and event.ts <= at_ms * 1000
+
+    def __bool__(self) -> bool:
+        return self._erased != (_NOTHING, _NOTHING)
+
+    def _keep(self, erased: Iterable[Erasure]) -> None:
+        sessions, users = dict[str, int](), dict[str, int]()
+        for erasure in erased:
+            (sessions if erasure.kind == "session" else users)[erasure.name] = erasure.at_ms
+        self._erased = (sessions, users)  # at once, for the threads that ask
