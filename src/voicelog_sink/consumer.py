@@ -52,6 +52,13 @@ REFUSALS = frozenset({
     KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError._FATAL,
 })  # fmt: skip
 
+GROUPLESS = {
+    "client.id": "voicelog-sink-reader",
+    "group.id": "voicelog-sink-reader",  # librdkafka wants one; assigned by hand, it is never joined
+    "auto.offset.reset": "earliest",
+    "enable.partition.eof": True,
+}
+
 FENCED = "same group.instance.id"
 """What librdkafka says of a member whose place another one has taken."""
 
@@ -62,6 +69,14 @@ Rebalanced = Callable[[str, Sequence[Place]], None]
 def topic_names(prefix: str) -> list[str]:
     """Return the names of the topics that carry events, with the prefix."""
     return [prefix + name for name in TOPICS]
+
+
+def groupless(settings: Settings) -> Consumer:
+    """Return a consumer to assign partitions to: it joins no group and commits nothing. Connects to nothing yet.
+
+    It says where a partition ends, by an error `_PARTITION_EOF`. Raises ConfigError for a setting that it refuses.
+    """
+    return make_client(Consumer, {**DEFAULTS, **settings.kafka(), **ENFORCED, **GROUPLESS})
 
 
 class RecordConsumer:
@@ -192,7 +207,7 @@ class RecordConsumer:
         for message in messages:
             if (error := message.error()) is not None:
                 self._check(error, f"{message.topic()}[{message.partition()}]")
-        return [_record(message) for message in messages if message.error() is None]
+        return [record_of(message) for message in messages if message.error() is None]
 
     def _check(self, error: KafkaError, place: str) -> None:
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
@@ -294,7 +309,8 @@ def _start(partition: TopicPartition) -> TopicPartition:
     return partition
 
 
-def _record(message: Message) -> Record:
+def record_of(message: Message) -> Record:
+    """Return a message as it goes through the sink."""
     kind, timestamp_ms = message.timestamp()
     return Record(
         cast("str", message.topic()), cast("int", message.partition()), cast("int", message.offset()),

@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from voicelog.events import TOPIC_DEAD_LETTERS
 from voicelog.settings import Settings
 from voicelog_sink.client import make_client
+from voicelog_sink.letters import headers_of
 from voicelog_sink.pipeline import DeadLetter
 from voicelog_sink.version import sink_version
 
@@ -18,8 +19,6 @@ log = logging.getLogger(__name__)
 
 MAX_DEAD_LETTER_BYTES = 16 * 1024 * 1024
 HEADER_ROOM_BYTES = 256 * 1024
-MAX_HEADER_CHARS = 4_000
-"""A stack trace or a message in a header is cut after it."""
 DELIVERY_TIMEOUT_MS = 10_000
 
 DEFAULTS = {
@@ -104,20 +103,3 @@ class DeadLetters:
         if any(error.fatal() for error in failures):
             log.warning("the dead letters' producer is made anew after: %s", failures[0].str())
             self._producer = make_client(Producer, self._config)
-
-
-def headers_of(letter: DeadLetter, version: str) -> list[tuple[str, str | bytes | None]]:
-    """Return the headers that say where the record came from and why it is here, by Kafka Connect's names."""
-    record = letter.record
-    fields = {
-        "__connect.errors.topic": record.topic,
-        "__connect.errors.partition": str(record.partition),
-        "__connect.errors.offset": str(record.offset),
-        "__connect.errors.stage": letter.stage,
-        "__connect.errors.exception.class.name": letter.error,
-        "__connect.errors.exception.message": letter.message[:MAX_HEADER_CHARS],
-        "__connect.errors.exception.stacktrace": (letter.stack or "")[-MAX_HEADER_CHARS:],
-        "voicelog.reason": letter.reason,
-        "voicelog.sink.version": version,
-    }
-    return [(name, text.encode("utf-8", "replace")) for name, text in fields.items() if text]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.running import read_topic
 
 from voicelog.settings import load
-from voicelog_sink.deadletter import MAX_HEADER_CHARS, DeadLetters, headers_of
+from voicelog_sink.deadletter import DeadLetters
 from voicelog_sink.embedded import EmbeddedBroker
 from voicelog_sink.pipeline import DeadLetter, Record
 
@@ -40,16 +40,6 @@ def test_letter_keeps_key_value_headers_and_timestamp_and_says_why() -> None:
         "voicelog.sink.version": dict(headers)["voicelog.sink.version"],
     }
     assert read[None].value() is None
-
-
-def test_stack_trace_is_kept_to_its_last_lines() -> None:
-    letter = DeadLetter(RECORD, "sink_failed", "decode", "E", "x" * 9_000, "first" + "y" * 9_000 + "last")
-    headers = dict(headers_of(letter, "1"))
-    stack = headers["__connect.errors.exception.stacktrace"]
-    assert isinstance(stack, bytes)
-    assert stack.endswith(b"last")
-    assert len(stack) == MAX_HEADER_CHARS
-    assert headers["__connect.errors.exception.message"] == b"x" * MAX_HEADER_CHARS
 
 
 def test_letters_without_acknowledgement_are_left_with_the_reason(monkeypatch) -> None:
