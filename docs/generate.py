@@ -235,10 +235,20 @@ def commands_page() -> str:
     for name in cli.group.list_commands(context):
         command = cli.group.get_command(context, name)
         if command is not None:
-            help_text = inspect.cleandoc((command.help or "").replace("\b", ""))
-            text += [f"## `voicelog-sink {name}`\n", help_text + "\n", examples(command)]
-            text += [table(("option", "meaning"), option_rows(command))]
+            text += command_section(name, command)
     return "\n".join(text)
+
+
+def command_section(name: str, command: click.Command) -> list[str]:
+    """Return what a command does, its options and examples; then those of each of its own commands."""
+    help_text = inspect.cleandoc((command.help or "").replace("\b", ""))
+    text = [f"## `voicelog-sink {name}`\n", help_text + "\n", examples(command)]
+    if not isinstance(command, click.Group):
+        return [*text, table(("option", "meaning"), option_rows(command))]
+    return [
+        *text,
+        *(part for own, inner in command.commands.items() for part in command_section(f"{name} {own}", inner)),
+    ]
 
 
 def signature(thing: object) -> str:

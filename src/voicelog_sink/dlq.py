@@ -83,11 +83,15 @@ class Counts:
         """Return how many letters there are."""
         return self.reasons.total()
 
+    def add(self, letter: Letter) -> None:
+        """Count a letter."""
+        self.reasons[letter.reason] += 1
+        self.topics[letter.topic] += 1
+
     def counting(self, letters: Iterable[Letter]) -> Iterator[Letter]:
         """Yield the letters, each counted."""
         for letter in letters:
-            self.reasons[letter.reason] += 1
-            self.topics[letter.topic] += 1
+            self.add(letter)
             yield letter
 
 

@@ -147,6 +147,11 @@ def safe(text: str) -> str:
     return "".join("\N{REPLACEMENT CHARACTER}" if _commands(char) else char for char in text.expandtabs(4))
 
 
+def escaped(text: str) -> str:
+    """Return text in which what would command the terminal is written out as Python does; line breaks are kept."""
+    return "".join(char.encode("unicode_escape").decode() if _commands(char) else char for char in text.expandtabs(4))
+
+
 def one_line(text: str) -> str:
     """Return safe text without line breaks."""
     return safe(" ".join(text.split()))

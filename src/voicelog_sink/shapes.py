@@ -6,6 +6,7 @@ microseconds.
 
 from __future__ import annotations
 
+import base64
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,8 @@ import msgspec
 
 from voicelog.events import Event
 from voicelog_sink.calls import Call, CallTurn
+from voicelog_sink.dlq import Counts, LetterRow, Verdict
+from voicelog_sink.letters import Letter, session_of, text_of
 from voicelog_sink.stats import StatsRow
 from voicelog_sink.summary import Summary
 
@@ -58,6 +61,72 @@ def event_shape(event: Event) -> Shape:
 def stats_shape(row: StatsRow) -> Shape:
     """Return a row of percentiles: its fields by their names."""
     return attrs.asdict(row)
+
+
+def letter_row_shape(row: LetterRow) -> Shape:
+    """Return a line of the dead letters' list: its fields by their names, `at` as a moment."""
+    return attrs.asdict(row) | {"at": moment(row.at)}
+
+
+def letter_shape(letter: Letter) -> Shape:
+    """Return a dead letter whole.
+
+    Its key, its value and each of its headers' have a `..._base64` too, which is null where the text says all.
+    """
+    names = ("topic", "topic_partition", "topic_offset", "reason", "stage", "error", "message", "stack", "sink_version")
+    return {
+        "partition": letter.partition,
+        "offset": letter.offset,
+        "at": moment(letter.at_ms),
+        **{name: getattr(letter, name) for name in names},
+        "session_id": session_of(letter),
+        "replays": letter.replays,
+        "headers": [{"name": name, **_bytes_shape("value", value)} for name, value in letter.headers],
+        **_bytes_shape("key", letter.key),
+        "size_bytes": letter.size_bytes,
+        **_bytes_shape("value", letter.value),
+    }
+
+
+def counts_shape(counts: Counts) -> Shape:
+    """Return `total`, and how many by reason and by topic; what no header says is `unknown`."""
+    named = {name: {key or "unknown": n for key, n in getattr(counts, name).most_common()} for name in FIELDS_COUNTED}
+    return {"total": counts.total, **named}
+
+
+FIELDS_COUNTED = ("reasons", "topics")
+
+
+def verdict_shape(letter: Letter, found: Verdict, failure: str | None) -> Shape:
+    """Return what a dry run says of a letter: `outcome`, `message`, and `failure` where it can't be sent back."""
+    return _replay_shape(letter, letter.replays) | {
+        "outcome": found.outcome,
+        "message": found.message,
+        "failure": failure,
+    }
+
+
+def replay_shape(letter: Letter, failure: str | None) -> Shape:
+    """Return what became of a letter: `sent`, or the `failure`; `replays` has this one counted where it was sent."""
+    sent = failure is None
+    return _replay_shape(letter, letter.replays + sent) | {"sent": sent, "failure": failure}
+
+
+def _replay_shape(letter: Letter, replays: int) -> Shape:
+    return {
+        "partition": letter.partition,
+        "offset": letter.offset,
+        "topic": letter.topic,
+        "session_id": session_of(letter),
+        "reason": letter.reason,
+        "replays": replays,
+    }
+
+
+def _bytes_shape(name: str, value: bytes | None) -> Shape:
+    text = text_of(value)
+    encoded = base64.b64encode(value).decode() if value is not None and text is None else None
+    return {name: text, f"{name}_base64": encoded}
 
 
 def moment(at_ms: int | None) -> str | None:

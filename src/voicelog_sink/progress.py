@@ -1,0 +1,25 @@
+"""A progress bar on stderr, where that is a terminal: for a command that reads for long."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import Progress
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[], object]]:
+    """Give what is to be called once for each of `total` things that is done; the bar goes away at the end.
+
+    For a block that prints nothing: what it writes would go through the bar.
+    """
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    # What goes to stdout stays there: rich would send it to the bar's console, and so to stderr.
+    with Progress(console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)
