@@ -97,7 +97,7 @@ def of_dead_letters(topic: str, standings: Sequence[Standing]) -> Finding:
     count = sum(standing.end - standing.begin for standing in standings if standing.topic == topic)
     if not count:
         return Finding("dead letters", "ok", f"none in {topic}")
-    remedy = f"their headers say why: read {topic}; voicelog_sink_dlq_produced_total counts them by reason"
+    remedy = "voicelog-sink dlq list says why; dlq replay sends them back once that is mended"
     return Finding("dead letters", "warning", f"{count:,} in {topic}", remedy)
 
 
