@@ -34,7 +34,7 @@ DEFAULTS = {
     "client.id": "voicelog-sink",
     "auto.offset.reset": "error",
     "fetch.max.bytes": 1024 * 1024,
-    "queued.max.messages.kbytes": 32 * 1024,
+    "queued.max.messages.kbytes": 8 * 1024,
     "queued.min.messages": 10_000,
     "reconnect.backoff.max.ms": 5_000,
     "socket.keepalive.enable": True,

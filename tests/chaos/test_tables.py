@@ -34,7 +34,8 @@ def test_daemon_whose_table_is_missing_stops_and_the_next_one_stores_everything(
         truth = produced(tmp_path, place, sent(fleet(random, 30)))
         assert running.process.wait(60) == 1, running.output()
         assert "voicelog-sink init" in running.output().splitlines()[-1]
-    assert committed(place.brokers, place.group, place.topics()) == {}
+    if table != "error_logs":  # a batch in which nothing failed has no row for it, and is stored
+        assert committed(place.brokers, place.group, place.topics()) == {}
     assert read_topic(place.brokers, f"{place.prefix}voicelog-dlq") == []
     place.init()
     with daemon(place, tmp_path / "log-next") as running:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from operator import itemgetter
+from operator import call, itemgetter
 from typing import Any, NamedTuple
 
 from voicelog_sink.stores.lifetime import born_column, left_ms, lifetime_ms
@@ -96,7 +96,7 @@ class TableEncoder:
         if shape is None:
             return self._encode_whole(number, values, now_ms)
         try:
-            params: list[Any] = [pack(value) for pack, value in zip(shape.packers, values.values(), strict=True)]
+            params: list[Any] = list(map(call, shape.packers, values.values()))
         except PACK_ERRORS:
             return self._encode_present(number, values, now_ms)
         routing_key = params[shape.partition[0]] if len(shape.partition) == 1 else self._joined(values, params, shape)
