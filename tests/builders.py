@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -26,6 +26,8 @@ from voicelog.events import (
 from voicelog.latency import measure
 from voicelog.marks import Interval
 from voicelog.settings import load
+from voicelog_sink.rollup_work import RollupWork
+from voicelog_sink.rollups import Rollups
 from voicelog_sink.rows import rows_of
 from voicelog_sink.stores.base import Store
 from voicelog_sink.stores.sqlite import SqliteStore
@@ -241,11 +243,24 @@ def sqlite_store(path: Path, now_ms: Callable[[], int] = lambda: START_US // 100
 
 
 def store_calls(store: Store, calls: Iterable[CallBuilder]) -> None:
-    """Write the calls' events, and each call's summary."""
+    """Write the calls' events, each call's summary, and the rollups."""
     by_session: dict[str, list[Event]] = {}
+    calls = list(calls)
+    roll_up(store, [event for call in calls for event in call.events])
     for call in calls:
         by_session.setdefault(call.session_id, []).extend(call.events)
     for events in by_session.values():
         summary = summarise(events)
         rows = [row for event in events for row in rows_of(event)]
         assert store.write(rows + (summary_rows(summary) if summary else [])) == []
+
+
+def roll_up(store: Store, events: Sequence[Event], now_ms: int = START_US // 1000) -> None:
+    """Write what rollups are computed from, and roll it up."""
+    work = RollupWork("sink-1", 10_000)
+    assert store.write(work.note(events, now_ms)) == []
+    work.hurry()
+    rollups = Rollups(store, work)
+    while rollups.step(now_ms) is not None:
+        pass
+    assert rollups.failed_total == 0

@@ -1,4 +1,4 @@
-"""How far back a command looks: `--since 24h`, `--since 2026-11-22`."""
+"""Which time a command looks at: `--since 24h`, `--since 2026-11-22 --until 2026-11-23`."""
 
 from __future__ import annotations
 
@@ -27,10 +27,16 @@ def since_ms(text: str, now_ms: int) -> int:
     return max(int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1000), 0)
 
 
-def checked_since(context: click.Context, parameter: click.Parameter, value: str) -> str:
+def until_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the option --until; without it there is no end, and it is None."""
+    how = "Up to when, as --since; by default there is no end"
+    return click.option("--until", default=None, callback=checked_since, help=how)(command)
+
+
+def checked_since(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """Return the option's text, for the sentence that repeats it; raises BadParameter with what was expected."""
     try:
-        since_ms(value, 0)
+        since_ms(value or "0s", 0)
     except ValueError as exc:
         raise click.BadParameter(str(exc), context, parameter) from exc
     return value

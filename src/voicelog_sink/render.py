@@ -188,6 +188,13 @@ def usd(value: float | None) -> str:
     return f"${value:.2f}" if abs(value) >= 1 or value == 0 else f"${value:.4f}"
 
 
+def per_minute(value: float) -> str:
+    """Return how many a minute: whole ones, with decimals below 10, and what is rarer as `<0.01`."""
+    if 0 < value < 0.01:
+        return "<0.01"
+    return f"{value:,.0f}" if value >= 9.995 or value == 0 else f"{value:.2f}"
+
+
 def moment(at_ms: int | None) -> str:
     """Return a moment, UTC, to the second."""
     if at_ms is None:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import attrs
+import click
 import pytest
 from tests.builders import CallBuilder, realistic_call, sqlite_store, store_calls, troubled_call
 
 from voicelog_sink.cli import main
+from voicelog_sink.commands.stats import redraw
 from voicelog_sink.shapes import moment
 from voicelog_sink.stats import StatsRow
 from voicelog_sink.summary import Summary, summarise
@@ -98,13 +100,15 @@ def test_sessions_are_limited(run: Run, calls: list[CallBuilder]) -> None:
 
 
 def test_no_calls_is_no_failure_and_says_what_to_do_on_stderr(run: Run, calls: list[CallBuilder]) -> None:
-    for command, what in (("sessions", "no calls"), ("stats", "nothing was measured")):
+    elsewhere = "since 1s: look elsewhere with --since, such as --since 7d"
+    latest = "; the last minute's events may not be in yet"
+    for command, sentence in (
+        ("sessions", f"no calls {elsewhere}"),
+        ("stats", f"nothing was measured {elsewhere}{latest}"),
+    ):
         for flag in ((), ("--json",)):
-            assert run(command, "--since", "1s", *flag) == (
-                0,
-                "",
-                f"{what} since 1s: look elsewhere with --since, such as --since 7d\n",
-            )
+            assert run(command, "--since", "1s", *flag) == (0, "", f"{sentence}\n")
+    assert "since 1h until 30m:" in run("stats", "--since", "1h", "--until", "30m").err
 
 
 def test_show_prints_the_call_with_its_waterfall(run: Run, calls: list[CallBuilder]) -> None:
@@ -148,9 +152,12 @@ def test_stats_prints_a_table_each_for_stages_turns_and_metrics(run: Run, calls:
         "Turns, ms",
         "Metrics",
     ]
-    assert lines[1].split() == words("stage count errors excluded took p50 p90 p95 p99 first p50 p90 p95 p99 cost")
-    assert lines[2].split()[:4] == ["stt", "7", "0", "0"]
-    assert lines[5].split()[:4] == ["tool", "2", "1", "1"]
+    assert lines[1].split() == words(
+        "stage count per min errors excluded took p50 p90 p95 p99 first p50 p90 p95 p99 cost"
+    )
+    assert lines[2].split()[:5] == ["stt", "7", "<0.01", "0", "0"]
+    assert lines[5].split()[:5] == ["tool", "2", "<0.01", "1", "1"]
+    assert lines[-1] == "percentiles are within 1 %; the last minute's events may not be in yet"
 
 
 def test_stats_tell_groups_apart_and_leave_out_those_a_table_has_not(run: Run, calls: list[CallBuilder]) -> None:
@@ -167,9 +174,30 @@ def test_stats_as_json_have_every_field(run: Run, calls: list[CallBuilder]) -> N
     assert (stt["count"], stt["duration_ms"]["count"], stt["value"], stt["unit"]) == (5, 5, None, None)
 
 
+def test_stats_are_of_the_names_and_the_period_that_were_asked_for(run: Run, calls: list[CallBuilder]) -> None:
+    shapes = run("stats", "--json", "--names", "llm, turn.user_bot_latency_ms").objects
+    assert [shape["name"] for shape in shapes] == ["llm", "turn.user_bot_latency_ms"]
+    until = run("stats", "--json", "--names", "llm", "--since", "1h", "--until", "now").err
+    assert "'now' is no time" in until
+    (shape,) = run("stats", "--json", "--names", "llm", "--since", "59m", "--until", "1m").objects
+    assert shape["per_minute"] == pytest.approx(shape["count"] / 59, rel=0.02)
+
+
+def test_watch_draws_anew_until_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
+    drawn = iter([None, None])
+
+    def pause() -> None:
+        if next(drawn, 0) == 0:
+            raise KeyboardInterrupt
+
+    redraw(lambda: click.echo("figures"), pause)
+    assert capsys.readouterr().out == "figures\n" * 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
-    [(("sessions", "--since", "soon"), "'soon' is no time: expected a length such as 30m, 24h or 7d"),
+    [(("stats", "--watch"), "it redraws a terminal, and stdout is none, or --json is given"),
+     (("sessions", "--since", "soon"), "'soon' is no time: expected a length such as 30m, 24h or 7d"),
      (("sessions", "--limit", "0"), "0 is not in the range x>=1"),
      (("stats", "--by", "stage,colour"), "'colour' is no group: expected some of stage, provider, model,"),
      (("show",), "Missing argument 'SESSION'")],

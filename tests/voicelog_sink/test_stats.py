@@ -1,16 +1,23 @@
-"""Percentiles by group; against a real SQLite file."""
+"""Percentiles by group, from rollups; against a real SQLite file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
-from tests.builders import START_US, CallBuilder, realistic_call, sqlite_store, store_calls
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.builders import START_US, CallBuilder, realistic_call, roll_up, sqlite_store, store_calls
 
 from voicelog.events import Figure, Metric, Turn
-from voicelog_sink.rows import rows_of
+from voicelog_sink.errors import SinkError
+from voicelog_sink.percentiles import percentiles
+from voicelog_sink.sketch import RELATIVE_ERROR
 from voicelog_sink.stats import Percentiles, StatsRow, stats
+from voicelog_sink.stores.base import Row
 from voicelog_sink.stores.sqlite import SqliteStore
 
 NOW = START_US // 1000
@@ -41,13 +48,18 @@ def test_percentiles_are_of_what_ended_ok_and_the_rest_is_counted(store: SqliteS
     call.stage("llm", 202, 90_000, status="cancelled")
     store_calls(store, [call])
     (row,) = stats(store, NOW, NOW + HOUR_MS)
-    assert row.cost_usd == pytest.approx(1.0)
     assert row == StatsRow(
-        name="llm", kind="stage", group={}, count=103, errors=1, excluded=3, unit=None, value=None,
-        cost_usd=row.cost_usd,
-        duration_ms=Percentiles(count=100, p50=50, p90=90, p95=95, p99=99),
-        first_item_ms=Percentiles(count=100, p50=5, p90=9, p95=9.5, p99=9.9),
+        name="llm", kind="stage", group={}, count=103, per_minute=103 / 60, errors=1, excluded=3, unit=None, value=None,
+        cost_usd=1.0,
+        duration_ms=near(100, 50, 90, 95, 99),
+        first_item_ms=near(100, 5, 9, 9.5, 9.9),
     )  # fmt: skip
+
+
+def near(count: int, *values: float) -> Any:
+    """Return percentiles that are equal to those within the sketch's error."""
+    p50, p90, p95, p99 = (pytest.approx(value, rel=RELATIVE_ERROR) for value in values)
+    return Percentiles(count=count, p50=p50, p90=p90, p95=p95, p99=p99)
 
 
 def test_figure_counts_by_its_own_quality(store: SqliteStore) -> None:
@@ -59,7 +71,7 @@ def test_figure_counts_by_its_own_quality(store: SqliteStore) -> None:
         }
         call.add(Turn, value_ms or 0, figures=figures, status="interrupted")
     store_calls(store, [call])
-    shared = {"kind": "turn", "group": {}, "count": 3, "errors": 0, "unit": "ms"}
+    shared = {"kind": "turn", "group": {}, "count": 3, "per_minute": 0.05, "errors": 0, "unit": "ms"}
     absent = {"duration_ms": None, "first_item_ms": None, "cost_usd": None}
     assert stats(store, NOW, NOW + HOUR_MS) == [
         StatsRow(name="turn.user_bot_latency_ms", excluded=2, value=same(700.0), **shared, **absent),
@@ -70,7 +82,7 @@ def test_figure_counts_by_its_own_quality(store: SqliteStore) -> None:
 def test_metric_without_a_session_is_there(store: SqliteStore) -> None:
     call = CallBuilder()
     call.add(Metric, 0, name="queue_depth", value=3.0, unit="1", session_id=None)
-    store.write(rows_of(call.events[0]))
+    roll_up(store, call.events)
     (row,) = stats(store, NOW, NOW + 1)
     assert (row.name, row.kind, row.unit, row.value) == ("queue_depth", "metric", "1", same(3.0))
 
@@ -101,14 +113,91 @@ def test_groups_tell_apart_and_absent_is_none(store: SqliteStore) -> None:
     ]  # fmt: skip
 
 
-def test_time_bounds_hold_within_and_across_hours(store: SqliteStore) -> None:
+def test_time_bounds_hold_to_the_minute_within_and_across_hours_and_days(store: SqliteStore) -> None:
     call = CallBuilder()
-    for hour in range(4):
+    for hour in range(50):
         call.stage("vad", hour * HOUR_MS, 1)
     store_calls(store, [call])
-    spans = ((0, 1), (0, 3 * HOUR_MS), (1, 3 * HOUR_MS + 1), (HOUR_MS, 2 * HOUR_MS), (4 * HOUR_MS, 9 * HOUR_MS))
+    spans = ((0, 1), (0, 3 * HOUR_MS), (60_000, 3 * HOUR_MS + 1), (59_999, HOUR_MS), (50 * HOUR_MS, 90 * HOUR_MS),
+             (HOUR_MS, 49 * HOUR_MS), (-9000 * HOUR_MS, 200 * HOUR_MS))  # fmt: skip
     counts = [sum(row.count for row in stats(store, NOW + since, NOW + until)) for since, until in spans]
-    assert counts == [1, 3, 3, 1, 0]
+    assert counts == [1, 3, 3, 1, 0, 48, 50]
+
+
+def test_rate_is_over_the_period_until_the_present(store: SqliteStore) -> None:
+    call = CallBuilder()
+    for minute in range(30):
+        call.stage("vad", minute * 60_000, 1)
+    store_calls(store, [call])
+    rates = [
+        stats(store, NOW - 30 * 60_000, NOW + 40 * HOUR_MS, now_ms=NOW + minutes * 60_000)[0].per_minute
+        for minutes in (30, 90)
+    ]
+    assert rates == [0.5, 0.25]
+
+
+def test_only_the_names_that_were_asked_for_are_read(store: SqliteStore) -> None:
+    store_calls(store, [realistic_call()])
+    found = stats(store, NOW, NOW + HOUR_MS, only=("llm", "turn.user_bot_latency_ms", "no such name"))
+    assert [row.name for row in found] == ["llm", "turn.user_bot_latency_ms"]
+
+
+def test_rollup_of_a_newer_version_is_told_with_its_name(store: SqliteStore) -> None:
+    call = CallBuilder()
+    call.stage("llm", 0, 5)
+    store_calls(store, [call])
+    (row,) = store.select("metric_rollups", [{"name": "llm.duration_ms", "tier": "minute", "period": "2026-11-22T10"}])
+    store.write([Row("metric_rollups", {**row, "sketch": b"\x91\x02", "rows_read": 9})])
+    with pytest.raises(SinkError, match=r"^llm.duration_ms, by minute: a rollup that is not of format 1"):
+        stats(store, NOW, NOW + 60_000)
+
+
+class Measured:
+    """A store, and what its rollups were made from: milliseconds, status, variant, value. Its repr is short."""
+
+    def __init__(self, store: SqliteStore, values: list[tuple[int, str, str, float]]) -> None:
+        self.store = store
+        self.values = values
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Measured]:
+    """Some days of llm stages: many in some minutes, few in others, from microseconds to hours, some of them failed."""
+    random, call, values = Random(1), CallBuilder(), []
+    store = sqlite_store(tmp_path_factory.mktemp("stats") / "calls.db")
+    for _ in range(60):
+        burst_ms = random.randrange(4 * 24 * HOUR_MS)
+        for _ in range(random.choice((1, 5, 60))):
+            at_ms = burst_ms + random.randrange(200_000)
+            status, variant = random.choice(("ok", "ok", "error")), random.choice("ab")
+            value = random.choice((0.0, random.lognormvariate(6, 1), random.uniform(0.001, 1e7)))
+            call.stage("llm", at_ms, value, status=status, variant=variant)
+            values.append((NOW + at_ms, status, variant, value))
+    roll_up(store, call.events)
+    yield Measured(store, values)
+    store.close()
+
+
+MOMENTS = st.integers(-HOUR_MS, 5 * 24 * HOUR_MS)
+
+
+@given(MOMENTS, MOMENTS)
+@settings(max_examples=60, deadline=None)
+def test_percentiles_of_any_period_are_within_the_stated_error_of_the_exact_ones(
+    measured: Measured, one: int, other: int
+) -> None:
+    """However the period falls into minutes, hours and days."""
+    since, until = sorted((NOW + one, NOW + other))
+    first, end = since // 60_000 * 60_000, -(-until // 60_000) * 60_000
+    expected = {}
+    for variant in "ab":
+        rows = [row for row in measured.values if first <= row[0] < end and row[2] == variant]
+        ok = [value for _, status, _, value in rows if status == "ok"]
+        exact = near(len(ok), *percentiles(ok, (50, 90, 95, 99))) if ok else None
+        if rows:
+            expected[variant] = len(rows), len(rows) - len(ok), exact
+    found = {row.group["variant"]: row for row in stats(measured.store, since, until, ("variant",))}
+    assert {key: (row.count, row.errors, row.duration_ms) for key, row in found.items()} == expected
 
 
 def test_stages_come_in_the_order_of_a_call(store: SqliteStore) -> None:

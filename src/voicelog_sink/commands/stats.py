@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import attrs
 import click
@@ -12,19 +14,24 @@ from rich.text import Text
 from voicelog.settings import Settings
 from voicelog_sink import shapes
 from voicelog_sink.options import STORE_SETTINGS, secrets_epilog, with_settings
-from voicelog_sink.period import since_ms, since_option
+from voicelog_sink.period import since_ms, since_option, until_option
 from voicelog_sink.reading import reading
-from voicelog_sink.render import NOTHING, Column, console, ms, one_line, print_table, usd
-from voicelog_sink.rows import DAY_MS
-from voicelog_sink.stats import GROUPS, Percentiles, StatsRow, stats
+from voicelog_sink.render import NOTHING, Column, console, ms, one_line, per_minute, print_table, usd
+from voicelog_sink.stats import ERROR_PERCENT, GROUPS, Percentiles, StatsRow, stats
+from voicelog_sink.tiers import open_end_ms
 
 EXAMPLE = """\b
 Examples:
   voicelog-sink stats
   voicelog-sink stats --since 7d --by provider,model
+  voicelog-sink stats --since 90d --names llm,turn.user_bot_latency_ms
+  voicelog-sink stats --since 1h --watch
   voicelog-sink stats --by variant --json | jq 'select(.name == "turn.user_bot_latency_ms")'
 
 """
+
+WATCH_S = 5
+LATEST = "the last minute's events may not be in yet"
 
 Cells = list[Text | str]
 
@@ -43,28 +50,79 @@ def checked_by(context: click.Context, parameter: click.Parameter, value: str) -
     return split(value)
 
 
+def checked_watch(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
+    """Return whether to watch; raises BadParameter where there is no terminal to redraw."""
+    if value and (context.params.get("as_json") or not sys.stdout.isatty()):
+        message = "it redraws a terminal, and stdout is none, or --json is given: leave it out, and call stats again"
+        raise click.BadParameter(message, context, parameter)
+    return value
+
+
+def names_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the option --names."""
+    how = "Only these stages, figures or metrics, such as llm,turn.user_bot_latency_ms; all by default"
+    return click.option("--names", default="", callback=lambda _, __, value: split(value), help=how)(command)
+
+
 @click.command(epilog=EXAMPLE + secrets_epilog(*STORE_SETTINGS))
 @since_option
+@until_option
 @click.option("--by", default="stage", show_default=True, callback=checked_by, help=f"Some of {','.join(GROUPS)}")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line")
+@names_option
+@click.option("--json", "as_json", is_flag=True, is_eager=True, help="One JSON object a line")
+@click.option("--watch", is_flag=True, callback=checked_watch, help=f"Draw it anew every {WATCH_S} s, until Ctrl-C")
 @with_settings(*STORE_SETTINGS)
-def command(settings: Settings, since: str, by: tuple[str, ...], as_json: bool) -> int:
-    """Show how long stages and turns took: exact percentiles, by nearest rank.
+def command(
+    settings: Settings,
+    since: str,
+    until: str | None,
+    by: tuple[str, ...],
+    names: tuple[str, ...],
+    as_json: bool,
+    watch: bool,
+) -> int:
+    """Show how long stages and turns took: percentiles within 1 % of the exact ones, how many, errors, cost.
 
     Left out of the percentiles, and counted as excluded, are stages that did not end ok and figures whose quality is
-    not ok. "first" is the time to the first item: token, audio chunk.
+    not ok. "first" is the time to the first item: token, audio chunk. Whole minutes are read, up to 400 days back, from
+    metric_rollups; an event is in them within a minute of its arrival.
     """
-    now_ms = int(time.time() * 1000)
     with reading(settings) as store:
-        found = stats(store, since_ms(since, now_ms), now_ms + DAY_MS, by)
+
+        def look() -> list[StatsRow]:
+            now_ms = int(time.time() * 1000)
+            until_ms = since_ms(until, now_ms) if until else open_end_ms(now_ms)
+            return stats(store, since_ms(since, now_ms), until_ms, by, now_ms=now_ms, only=names)
+
+        if watch:
+            redraw(lambda: show(look(), since, until, as_json=False), lambda: time.sleep(WATCH_S))
+        else:
+            show(look(), since, until, as_json)
+    return 0
+
+
+def redraw(draw: Callable[[], None], pause: Callable[[], None]) -> None:
+    """Draw on an empty terminal, again and again; Ctrl-C is the way to end it, and no failure."""
+    try:
+        while True:
+            click.clear()
+            draw()
+            pause()
+    except KeyboardInterrupt:
+        return
+
+
+def show(found: Sequence[StatsRow], since: str, until: str | None, as_json: bool) -> None:
+    """Print what was found; where that is nothing, say so on stderr."""
     if not found:
-        click.echo(f"nothing was measured since {since}: look elsewhere with --since, such as --since 7d", err=True)
+        period = f"since {since}" + (f" until {until}" if until else "")
+        sentence = f"nothing was measured {period}: look elsewhere with --since, such as --since 7d; {LATEST}"
+        click.echo(sentence, err=True)
     elif as_json:
         for row in found:
             click.echo(shapes.line(shapes.stats_shape(row)))
     else:
         print_tables(found)
-    return 0
 
 
 def print_tables(found: Sequence[StatsRow]) -> None:
@@ -82,6 +140,8 @@ def print_tables(found: Sequence[StatsRow]) -> None:
         between = True
         out.print(Text(title, "bold underline"))
         print_table(out, columns(rows), [row_of(row) for row in rows])
+    out.print()
+    out.print(Text(f"percentiles are within {ERROR_PERCENT} %; {LATEST}", "dim"))
 
 
 def _told_apart(rows: Sequence[StatsRow]) -> list[StatsRow]:
@@ -97,7 +157,8 @@ def _dimensions(rows: Sequence[StatsRow]) -> list[Column]:
 def _stage_columns(rows: Sequence[StatsRow]) -> list[Column]:
     took = [Column(name, right=True, rank=rank) for name, rank in _ranked("took p50", 0)]
     first = [Column(name, right=True, rank=rank) for name, rank in _ranked("first p50", 1)]
-    counts = [Column("count", right=True), Column("errors", right=True), Column("excluded", right=True, rank=2)]
+    counts = [Column("count", right=True), Column("per min", right=True, rank=8), Column("errors", right=True),
+              Column("excluded", right=True, rank=2)]  # fmt: skip
     return [Column("stage"), *_dimensions(rows), *counts, *took, *first, Column("cost", right=True, rank=3)]
 
 
@@ -108,28 +169,32 @@ def _ranked(first: str, more: int) -> list[tuple[str, int]]:
 def _value_columns(rows: Sequence[StatsRow]) -> list[Column]:
     name = Column("figure" if rows[0].kind == "turn" else "metric")
     unit = [] if rows[0].kind == "turn" else [Column("unit")]
-    counts = [Column("count", right=True), Column("excluded", right=True)]
+    counts = [Column("count", right=True), Column("per min", right=True, rank=1), Column("excluded", right=True)]
     return [name, *_dimensions(rows), *unit, *counts, *(Column(p, right=True) for p in ("p50", "p90", "p95", "p99"))]
 
 
 def _stage_row(row: StatsRow) -> Cells:
     errors = Text(f"{row.errors:,}", "bold red" if row.errors else "dim")
-    return [*_names(row, row.name), f"{row.count:,}", errors, _excluded(row), *_points(row.duration_ms),
+    return [*_names(row, row.name), *_counted(row), errors, _excluded(row), *_points(row.duration_ms),
             *_points(row.first_item_ms), usd(row.cost_usd)]  # fmt: skip
 
 
 def _turn_row(row: StatsRow) -> Cells:
     name = row.name.removeprefix("turn.").removesuffix("_ms")
-    return [*_names(row, name), f"{row.count:,}", _excluded(row), *_points(row.value)]
+    return [*_names(row, name), *_counted(row), _excluded(row), *_points(row.value)]
 
 
 def _metric_row(row: StatsRow) -> Cells:
     names = _names(row, row.name)
-    return [*names, one_line(row.unit or NOTHING), f"{row.count:,}", _excluded(row), *_points(row.value)]
+    return [*names, one_line(row.unit or NOTHING), *_counted(row), _excluded(row), *_points(row.value)]
 
 
 def _names(row: StatsRow, name: str) -> Cells:
     return [Text(one_line(name), "bold"), *(one_line(value or NOTHING) for value in row.group.values())]
+
+
+def _counted(row: StatsRow) -> Cells:
+    return [f"{row.count:,}", per_minute(row.per_minute)]
 
 
 def _excluded(row: StatsRow) -> Text:
