@@ -17,6 +17,7 @@ from voicelog.events import Event
 from voicelog_sink.calls import Call, CallTurn
 from voicelog_sink.dlq import Counts, LetterRow, Verdict
 from voicelog_sink.letters import Letter, session_of, text_of
+from voicelog_sink.compare import CompareRow
 from voicelog_sink.stats import StatsRow
 from voicelog_sink.summary import Summary
 
@@ -127,6 +128,9 @@ def _bytes_shape(name: str, value: bytes | None) -> Shape:
     text = text_of(value)
     encoded = base64.b64encode(value).decode() if value is not None and text is None else None
     return {name: text, f"{name}_base64": encoded}
+def compare_shape(row: CompareRow) -> Shape:
+    """Return a measure of both sides: its fields by their names; error rates are shares, 0 to 1, of unit 1."""
+    return attrs.asdict(row)
 
 
 def moment(at_ms: int | None) -> str | None:

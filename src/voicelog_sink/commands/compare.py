@@ -1,0 +1,204 @@
+"""`voicelog-sink compare`: two variants, models, providers, services or periods, with confidence intervals."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import click
+from rich.text import Text
+
+from voicelog.settings import Settings
+from voicelog_sink import shapes
+from voicelog_sink.commands.stats import LATEST, names_option
+from voicelog_sink.compare import ERROR_RATE, CompareRow, Side, compared, judged, pairs
+from voicelog_sink.errors import SinkError
+from voicelog_sink.options import STORE_SETTINGS, secrets_epilog, with_settings
+from voicelog_sink.parts import METRIC, MINUTE_MS
+from voicelog_sink.period import since_ms, since_option, until_option
+from voicelog_sink.reading import reading
+from voicelog_sink.render import NOTHING, Column, console, count, ms, one_line, print_table
+from voicelog_sink.rolled import DIMENSIONS
+from voicelog_sink.tiers import open_end_ms
+
+PERIOD = "period"
+BY = ("variant", "model", "provider", "service", PERIOD)
+REGRESSED = 1
+"""The exit status where B is worse than --fail-on-regression allows."""
+
+EXAMPLE = """\b
+Examples:
+  voicelog-sink compare calm brisk --since 7d
+  voicelog-sink compare gpt-4o gpt-4o-mini --by model --names llm
+  voicelog-sink compare 14d..7d 7d.. --by period --where service=front-desk
+  voicelog-sink compare main next --since 1d --fail-on-regression 10
+
+"""
+
+VERDICTS = {"higher": "B is higher", "lower": "B is lower", "unclear": "no clear difference"}
+
+
+def checked_where(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """Return the values by dimension; raises BadParameter for what is no NAME=VALUE, or names no dimension."""
+    found: dict[str, str] = {}
+    for text in values:
+        name, equals, value = text.partition("=")
+        if not equals or name not in DIMENSIONS:
+            message = f"{text!r}: expected NAME=VALUE, where NAME is one of {', '.join(DIMENSIONS)}"
+            raise click.BadParameter(message, context, parameter)
+        found[name] = value
+    return found
+
+
+@click.command(epilog=EXAMPLE + secrets_epilog(*STORE_SETTINGS))
+@click.argument("a")
+@click.argument("b")
+@click.option("--by", type=click.Choice(BY), default=BY[0], show_default=True, help="What A and B are")
+@since_option
+@until_option
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=checked_where,
+    help=f"Only events of this {', '.join(DIMENSIONS[:-1])} or {DIMENSIONS[-1]}; may be given several times",
+)
+@names_option
+@click.option(
+    "--fail-on-regression",
+    type=click.FloatRange(min=0),
+    metavar="PERCENT",
+    help="Exit status 1 where B is worse than A by more than so many percent, and not by chance",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line")
+@with_settings(*STORE_SETTINGS)
+def command(
+    settings: Settings,
+    a: str,
+    b: str,
+    by: str,
+    since: str,
+    until: str | None,
+    where: dict[str, str],
+    names: tuple[str, ...],
+    fail_on_regression: float | None,
+    as_json: bool,
+) -> int:
+    """Compare B with A: p50, p95 and error rates, and how far apart they are with 95 % confidence.
+
+    A and B are two variants (or models, providers, services), '' for events without one; or two periods such as 14d..7d
+    and 7d.. with --by period. Left out of percentiles is what `stats` leaves out. Values are taken for
+    independent; those of one call are not quite, so let a build fail on clear differences only. Needs the extra
+    voicelog[analysis].
+    """  # fmt: skip
+    now_ms = int(time.time() * 1000)
+    sides = [_side(text, by, since, until, where, now_ms) for text in (a, b)]
+    with reading(settings) as store:
+        found = pairs(store, *sides, now_ms=now_ms, only=names)
+    if not found:
+        message = (
+            f"nothing to compare: no figure was measured for both {a!r} and {b!r}; see what there is with "
+            f"`voicelog-sink stats`; {LATEST}"
+        )
+        raise SinkError(message)
+    rows = compared(found) if fail_on_regression is None else judged(found, fail_on_regression)
+    show(rows, a, b, as_json)
+    return 0 if fail_on_regression is None else verdict(rows, a, b, fail_on_regression)
+
+
+def _side(text: str, by: str, since: str, until: str | None, where: dict[str, str], now_ms: int) -> Side:
+    """Return what A or B means; raises UsageError for what means nothing."""
+    if by == PERIOD:
+        return Side(*_period(text, now_ms), where)
+    if by in where:
+        message = f"--where {by}={where[by]}: A and B are the {by}s already; leave it out"
+        raise click.UsageError(message)
+    return Side(since_ms(since, now_ms), since_ms(until, now_ms) if until else open_end_ms(now_ms), {by: text, **where})
+
+
+def _period(text: str, now_ms: int) -> tuple[int, int]:
+    """Return the period, in whole minutes: where one ends and the next begins, a minute is in one of them."""
+    first, dots, last = text.partition("..")
+    try:
+        moments = since_ms(first, now_ms), since_ms(last, now_ms) if last else open_end_ms(now_ms)
+    except ValueError as exc:
+        message = f"{text!r} is no period such as 14d..7d or 7d..: {exc}"
+        raise click.UsageError(message) from exc
+    since, until = (moment // MINUTE_MS * MINUTE_MS for moment in moments)
+    if not dots or since >= until:
+        message = f"{text!r} is no period: expected SINCE..UNTIL, the first before the second, such as 14d..7d or 7d.."
+        raise click.UsageError(message)
+    return since, until
+
+
+def verdict(rows: Sequence[CompareRow], a: str, b: str, allowed_percent: float) -> int:
+    """Say on stderr what regressed and what could not be judged, and return the exit status.
+
+    Raises SinkError where no percentile could be judged: a build must not pass for want of calls.
+    """
+    judgeable = [row for row in rows if row.kind != METRIC]
+    if all(row.regression is None for row in judgeable if row.measure != ERROR_RATE):
+        needed = max(row.needed for row in rows)
+        message = (
+            f"nothing could be judged: no percentile has enough values, {needed} of {a!r} and of {b!r} for all of "
+            "them; take a longer period"
+        )
+        raise SinkError(message)
+    for row in judgeable:
+        if row.regression:
+            click.echo(_regression(row, allowed_percent), err=True)
+    left_out = sum(row.regression is None for row in judgeable)
+    if left_out:
+        click.echo(f"not judged for too few values: {left_out} of {count(len(judgeable), 'measure')}", err=True)
+    return REGRESSED if any(row.regression for row in judgeable) else 0
+
+
+def _regression(row: CompareRow, allowed_percent: float) -> str:
+    change = "from 0" if row.percent is None else f"by {row.percent:.1f} %"
+    name = one_line(f"{row.name} {row.figure} {row.measure}")
+    return f"regression: {name} is worse {change}; {allowed_percent:g} % is allowed"
+
+
+def show(rows: Sequence[CompareRow], a: str, b: str, as_json: bool) -> None:
+    """Print the rows on stdout, as JSON or as a table."""
+    if as_json:
+        for row in rows:
+            click.echo(shapes.line(shapes.compare_shape(row)))
+        return
+    out = console(table=True)
+    out.print(Text(f"A is {one_line(a) or NOTHING}, B is {one_line(b) or NOTHING}"))
+    out.print()
+    print_table(out, COLUMNS, [_cells(row) for row in rows])
+    out.print()
+    out.print(Text(f"intervals have 95 % confidence; ms, and % of all for error rates; {LATEST}", "dim"))
+
+
+COLUMNS = (
+    Column("name"), Column("figure", rank=3), Column("measure"), Column("A count", right=True, rank=2),
+    Column("B count", right=True, rank=2), Column("A", right=True), Column("B", right=True),
+    Column("difference", right=True), Column("from", right=True), Column("to", right=True),
+    Column("change", right=True, rank=1), Column(""),
+)  # fmt: skip
+
+
+def _cells(row: CompareRow) -> list[Text | str]:
+    numbers = [_number(row, value) for value in (row.a, row.b)]
+    apart = [_number(row, value, signed=True) for value in (row.difference, row.low, row.high)]
+    change = NOTHING if row.percent is None else f"{row.percent:+.1f} %"
+    return [Text(one_line(row.name), "bold"), row.figure, row.measure, f"{row.a_count:,}", f"{row.b_count:,}",
+            *numbers, *apart, change, _said(row)]  # fmt: skip
+
+
+def _number(row: CompareRow, value: float | None, signed: bool = False) -> str:
+    if value is None:
+        return NOTHING
+    text = f"{value * 100:.2f}" if row.measure == ERROR_RATE else ms(value)
+    return f"+{text}" if signed and value > 0 else text
+
+
+def _said(row: CompareRow) -> Text:
+    if row.verdict == "too_few":
+        return Text(f"too few: {row.needed} of each are needed", "yellow")
+    if row.regression:
+        return Text("regression", "bold red")
+    return Text(VERDICTS[row.verdict], "dim" if row.verdict == "unclear" else "")
