@@ -53,6 +53,7 @@ def test_sink_imports_only_the_contracts_of_the_library() -> None:
         ("voicelog_sink", "sqlite3", {"stores/sqlite.py"}),
         ("voicelog_sink", "ddsketch", {"sketch.py"}),
         ("voicelog_sink", "scipy", {"interval.py"}),
+        ("voicelog_sink", "pyarrow", {"export_parquet.py"}),
     ],
 )
 def test_one_file_holds_each_driver(package: str, module: str, files: set[str]) -> None:

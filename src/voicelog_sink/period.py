@@ -46,3 +46,25 @@ def since_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the option --since."""
     how = "How far back: 30m, 24h, 7d, or a UTC date or time"
     return click.option("--since", default="24h", show_default=True, callback=checked_since, help=how)(command)
+
+
+def until_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the option --until, None where it is not given."""
+    how = "Where to stop: how far back, or a UTC date or time; default: now"
+    return click.option("--until", default=None, callback=_checked_until, help=how)(command)
+
+
+def _checked_until(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    return value if value is None else checked_since(context, parameter, value)
+
+
+def period_ms(since: str, until: str | None, now_ms: int, ahead_ms: int) -> tuple[int, int]:
+    """Return the moments of --since and --until; without --until it ends `ahead_ms` after now, for clocks differ.
+
+    Raises a UsageError where the one is not before the other.
+    """
+    found = since_ms(since, now_ms), now_ms + ahead_ms if until is None else since_ms(until, now_ms)
+    if found[0] >= found[1]:
+        message = f"--since {since} is not before --until {until or 'now'}: expected the earlier moment first"
+        raise click.UsageError(message)
+    return found

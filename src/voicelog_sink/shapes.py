@@ -18,10 +18,16 @@ from voicelog_sink.calls import Call, CallTurn
 from voicelog_sink.dlq import Counts, LetterRow, Verdict
 from voicelog_sink.letters import Letter, session_of, text_of
 from voicelog_sink.compare import CompareRow
+from voicelog_sink.queries import Place
 from voicelog_sink.stats import StatsRow
+from voicelog_sink.stores.base import Values
 from voicelog_sink.summary import Summary
 
 Shape = dict[str, Any]
+
+JSON_COLUMNS = frozenset({"attributes", "details"})
+NO_SHAPE = frozenset({"ts", "hour", "day", "shard"})
+"""Columns that only place a row; `ts` is in `ts_us`."""
 
 
 def line(shape: Shape) -> str:
@@ -33,6 +39,25 @@ def session_shape(summary: Summary) -> Shape:
     """Return a call's summary: its fields by their names."""
     moments = {name: moment(getattr(summary, name)) for name in ("started_at", "ended_at")}
     return attrs.asdict(summary) | moments
+
+
+def listed_shape(summary: Summary) -> Shape:
+    """Return a call of the list: its summary, and `cursor`, after which the list goes on with `--after`."""
+    return session_shape(summary) | {"cursor": Place.of(summary).token}
+
+
+def row_shape(row: Values) -> Shape:
+    """Return a row of performance_metrics, error_logs or system_health: its columns by their names.
+
+    `ts_us` is the moment; JSON columns (`attributes`, `details`) are what their text says, absent columns left out.
+    """
+    present = {name: value for name, value in row.items() if value is not None and name not in NO_SHAPE}
+    return {name: msgspec.Raw(value.encode()) if name in JSON_COLUMNS else value for name, value in present.items()}
+
+
+def export_shape(table: str, file_format: str, rows: int, file: str, size_bytes: int | None) -> Shape:
+    """Return what an export wrote; `bytes` is null for what is no regular file."""
+    return {"table": table, "format": file_format, "rows": rows, "file": file, "bytes": size_bytes}
 
 
 def call_shape(call: Call) -> Shape:

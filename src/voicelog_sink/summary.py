@@ -87,8 +87,8 @@ def summary_of(values: Values) -> Summary:
     """Return the summary that a row of session_summaries holds."""
     attributes = values.get("attributes")
     parsed = {
-        "providers": _names(values.get("providers")),
-        "models": _names(values.get("models")),
+        "providers": names_of(values.get("providers")),
+        "models": names_of(values.get("models")),
         "streams": msgspec.json.decode(values.get("streams") or "[]", type=tuple[StreamCount, ...]),
         "attributes": msgspec.json.decode(attributes) if attributes is not None else None,
         "unpriced": values.get("unpriced") or 0,  # a row of before there was the column
@@ -96,5 +96,6 @@ def summary_of(values: Values) -> Summary:
     return Summary(**{name: values.get(name) for name in SESSION_SUMMARIES.columns} | parsed)
 
 
-def _names(text: str | None) -> tuple[str, ...]:
+def names_of(text: str | None) -> tuple[str, ...]:
+    """Return the names in a column of providers or models."""
     return msgspec.json.decode(text or "[]", type=tuple[str, ...])

@@ -88,10 +88,11 @@ def test_sessions_lists_calls_newest_first_without_colours_and_uncut_in_a_pipe(
 
 def test_sessions_as_json_are_whole_summaries_a_line(run: Run, calls: list[CallBuilder]) -> None:
     first, second = run("sessions", "--json").objects
-    assert list(first) == list(second) == [field.name for field in attrs.fields(Summary)]
+    assert list(first) == list(second) == [*(field.name for field in attrs.fields(Summary)), "cursor"]
     summary = summarise(calls[1].events)
     assert summary is not None
     expected = attrs.asdict(summary) | {"started_at": moment(summary.started_at), "ended_at": None}
+    expected["cursor"] = f"{summary.started_at}:call-trouble"
     assert second == json.loads(json.dumps(expected))
 
 

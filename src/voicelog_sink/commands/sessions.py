@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import time
+from collections.abc import Callable
+from typing import Any
 
 import click
 from rich.text import Text
@@ -10,18 +13,20 @@ from rich.text import Text
 from voicelog.settings import Settings
 from voicelog_sink import shapes
 from voicelog_sink.options import STORE_SETTINGS, secrets_epilog, with_settings
-from voicelog_sink.period import since_ms, since_option
-from voicelog_sink.queries import sessions
+from voicelog_sink.period import period_ms, since_option, until_option
+from voicelog_sink.queries import Place, Wanted, sessions_page
 from voicelog_sink.reading import reading
 from voicelog_sink.render import Column, console, moment, ms, one_line, print_table, span, usd
 from voicelog_sink.rows import DAY_MS
 from voicelog_sink.summary import Summary
-from voicelog_sink.tally import COMPLETE, MISSING
+from voicelog_sink.tally import COMPLETE, MISSING, SLOW_TURN_MS
 
 EXAMPLE = """\b
 Examples:
   voicelog-sink sessions
   voicelog-sink sessions --since 7d --limit 100
+  voicelog-sink sessions --slow --failed --provider openai
+  voicelog-sink sessions --since 7d --until 6d --text "sea view"
   voicelog-sink sessions --json | jq -r 'select(.errors > 0) | .session_id'
 
 """
@@ -35,28 +40,77 @@ COLUMNS = (
 )  # fmt: skip
 
 
+def checked_after(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Return the token; raises BadParameter for one that is none."""
+    try:
+        return value if value is None else Place.read(value).token
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), context, parameter) from exc
+
+
+def filters(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of `Wanted`."""
+    slow = f"With a turn of at least MS milliseconds; {SLOW_TURN_MS} without MS"
+    options = (
+        click.option("--service", help="Of this service"),
+        click.option("--provider", help="With a stage of this provider"),
+        click.option("--model", help="With a stage of this model"),
+        click.option("--variant", help="Of this variant"),
+        click.option(
+            "--slow", "slow_ms", type=click.FloatRange(min=0), is_flag=False, flag_value=float(SLOW_TURN_MS),
+            metavar="[MS]", help=slow,
+        ),
+        click.option("--failed", is_flag=True, help="With an error, or a stage that failed"),
+        click.option("--interrupted", is_flag=True, help="With a turn in which the user spoke into the bot's speech"),
+        click.option("--text", help="In which this was said; reads the events of every call that fits otherwise"),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @click.command(epilog=EXAMPLE + secrets_epilog(*STORE_SETTINGS))
 @since_option
+@until_option
+@filters
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Most calls to list")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line")
+@click.option("--after", callback=checked_after, metavar="CURSOR", help="Go on after this call's `cursor`")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, each with its `cursor`")
 @with_settings(*STORE_SETTINGS)
-def command(settings: Settings, since: str, limit: int, as_json: bool) -> int:
+def command(
+    settings: Settings, since: str, until: str | None, limit: int, after: str | None, as_json: bool, **given: Any
+) -> int:
     """List the calls, newest first: how long, how slow, what went wrong, what it cost.
 
     p50 and max are of user_bot_latency_ms, over the turns whose quality is ok; a slow turn took 2 s or more; in "cut
     in" turns the user spoke into the bot's speech. A call shows up a minute after it began.
+
+    Filters are joined: a call is listed when each of them holds. --text looks, whatever the case, in what was heard,
+    answered, spoken and logged, in error messages, and in the call's id, user, end and attributes.
     """
-    now_ms = int(time.time() * 1000)
+    wanted = Wanted(**given)
+    period = period_ms(since, until, int(time.time() * 1000), DAY_MS)
     with reading(settings) as store:
-        found = sessions(store, since_ms(since, now_ms), now_ms + DAY_MS, limit)
-    if not found:
-        click.echo(f"no calls since {since}: look elsewhere with --since, such as --since 7d", err=True)
+        page = sessions_page(store, *period, limit, wanted, after)
+    if not page.calls:
+        click.echo(_nothing(since, wanted, after), err=True)
     elif as_json:
-        for summary in found:
-            click.echo(shapes.line(shapes.session_shape(summary)))
+        for summary in page.calls:
+            click.echo(shapes.line(shapes.listed_shape(summary)))
     else:
-        print_table(console(table=True), COLUMNS, [_row(summary) for summary in found])
+        print_table(console(table=True), COLUMNS, [_row(summary) for summary in page.calls])
+        if page.after:
+            click.echo(
+                f"there are more: go on with --after {shlex.quote(page.after)}, or take a higher --limit", err=True
+            )
     return 0
+
+
+def _nothing(since: str, wanted: Wanted, after: str | None) -> str:
+    if after:
+        return "no more calls: the list ends here"
+    which = "" if wanted == Wanted() else " for which all of that holds"
+    return f"no calls since {since}{which}: look elsewhere with --since, such as --since 7d"
 
 
 def _row(summary: Summary) -> list[Text | str]:

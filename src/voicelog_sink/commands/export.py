@@ -1,0 +1,147 @@
+"""`voicelog-sink export`: events, and what was made from them, as JSON Lines, CSV or Parquet."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO
+
+import click
+from click.core import ParameterSource
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from voicelog.settings import Settings
+from voicelog_sink import shapes
+from voicelog_sink.export import EXPORTS, Export, Rows
+from voicelog_sink.export_file import whole_file
+from voicelog_sink.export_formats import Csv, JsonLines, Writer
+from voicelog_sink.export_parquet import Parquet, pyarrow
+from voicelog_sink.options import STORE_SETTINGS, secrets_epilog, with_settings
+from voicelog_sink.period import period_ms, since_option, until_option
+from voicelog_sink.queries import find
+from voicelog_sink.reading import reading
+from voicelog_sink.render import console, count
+from voicelog_sink.rows import DAY_MS
+from voicelog_sink.stores.base import Store
+
+EXAMPLE = """\b
+Examples:
+  voicelog-sink export --since 7d --format parquet -o calls.parquet
+  voicelog-sink export --session last | jq -r 'select(.type == "stt_result") | .transcript'
+  voicelog-sink export --table errors --since 2026-11-01 --until 2026-12-01 --format csv -o errors.csv
+
+"""
+
+Format = Callable[[Export, IO[bytes]], Writer]
+
+FORMATS: dict[str, Format] = {"jsonl": JsonLines, "csv": Csv, "parquet": Parquet}
+STDOUT = "-"
+TELL_EVERY = 500
+"""Rows between two looks of the progress bar."""
+
+
+@click.command(epilog=EXAMPLE + secrets_epilog(*STORE_SETTINGS))
+@since_option
+@until_option
+@click.option("--session", help="Only this call: its id, enough of its beginning, or `last`; instead of a period")
+@click.option("--table", type=click.Choice(list(EXPORTS)), default="events", show_default=True, help="What to export")
+@click.option(
+    "--format", "file_format", type=click.Choice(list(FORMATS)), default="jsonl", show_default=True, help="How"
+)
+@click.option("-o", "--output", default=STDOUT, show_default=True, metavar="FILE", help="The file, or - for stdout")
+@click.option("--json", "as_json", is_flag=True, help="Say what was written in a JSON object; needs -o FILE")
+@with_settings(*STORE_SETTINGS)
+def command(
+    settings: Settings,
+    since: str,
+    until: str | None,
+    session: str | None,
+    table: str,
+    file_format: str,
+    output: str,
+    as_json: bool,
+) -> int:
+    """Write events, or what was made from them, as JSON Lines, CSV or Parquet: of a period, or of one call.
+
+    events are the calls' events; of a period, those of the calls that began in it, each call whole. sessions are the
+    summaries of these calls. metrics, errors and health are rows of performance_metrics, error_logs and system_health
+    with a time in the period, those of no call too. A file appears under its name when it is whole, or not at all.
+    """  # fmt: skip
+    _check_use(session, file_format, output, as_json)
+    now_ms = int(time.time() * 1000)
+    period = period_ms(since, until, now_ms, DAY_MS)
+    export = EXPORTS[table]
+    with reading(settings) as store:
+        rows = _of_call(store, export, session, now_ms) if session else export.between(store, *period)
+        if output == STDOUT:
+            stdout = sys.stdout.buffer
+            _write(FORMATS[file_format], export, rows, stdout)
+            stdout.flush()
+            return 0
+        with whole_file(output) as file:
+            written = _write(FORMATS[file_format], export, rows, file)
+            size_bytes = file.tell() if file.seekable() else None
+    if as_json:
+        click.echo(shapes.line(shapes.export_shape(table, file_format, written, os.path.abspath(output), size_bytes)))
+    else:
+        click.echo(f"{count(written, 'row')} of {table} in {output}", err=True)
+    return 0
+
+
+def _check_use(session: str | None, file_format: str, output: str, as_json: bool) -> None:
+    """Raise a UsageError for options that do not go together, ParquetMissing where pyarrow is."""
+    context = click.get_current_context()
+    given = [name for name in ("since", "until") if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    if session and given:
+        message = f"--session {session} and --{given[0]}: expected one of both; a call is exported whole"
+        raise click.UsageError(message)
+    if output == STDOUT and as_json:
+        message = "--json says what was written to a file: expected -o FILE with it; --format jsonl prints rows as JSON"
+        raise click.UsageError(message)
+    if file_format == "parquet":
+        pyarrow()
+        if output == STDOUT and sys.stdout.isatty():
+            message = "--format parquet is binary and stdout is a terminal: expected -o FILE, or a pipe"
+            raise click.UsageError(message)
+
+
+def _of_call(store: Store, export: Export, session: str, now_ms: int) -> Rows:
+    return export.of_call(store, find(store, session, now_ms))
+
+
+def _write(make: Format, export: Export, rows: Rows, file: IO[bytes]) -> int:
+    """Write every row and return how many there were."""
+    writer = make(export, file)
+    try:
+        with _told(rows, export.name) as told:
+            written = 0
+            for row in told:
+                writer.write(row)
+                written += 1
+        writer.finish()
+    except BaseException:
+        writer.abandon()
+        raise
+    return written
+
+
+@contextmanager
+def _told(rows: Rows, name: str) -> Iterator[Rows]:
+    """Give the rows, counted on a terminal while they go by. How many there will be is not known beforehand."""
+    if not sys.stderr.isatty():
+        yield rows
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console(sys.stderr), transient=True) as progress:
+        yield _counted(rows, name, progress)
+
+
+def _counted(rows: Rows, name: str, progress: Progress) -> Rows:
+    task = progress.add_task(f"no {name} yet", total=None)
+    for number, row in enumerate(rows, 1):
+        if number % TELL_EVERY == 0:
+            progress.update(task, description=f"{number:,} {name}")
+        yield row
