@@ -68,3 +68,12 @@ def period_ms(since: str, until: str | None, now_ms: int, ahead_ms: int) -> tupl
         message = f"--since {since} is not before --until {until or 'now'}: expected the earlier moment first"
         raise click.UsageError(message)
     return found
+
+
+def maybe_since_option(how: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return what gives a command the option --since with this help, None where it is not given."""
+
+    def checked(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+        return None if value is None else checked_since(context, parameter, value)
+
+    return click.option("--since", callback=checked, help=how)
