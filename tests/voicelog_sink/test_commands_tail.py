@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ from tests.calls import a_call, calls, messages
 from tests.running import SINK, Raw, RunningSink, environment, produce, running_sink, sink, wait_until
 
 from voicelog.events import Event
+from voicelog.settings import load
 from voicelog_sink.embedded import EmbeddedBroker
 from voicelog_sink.shapes import event_shape
+from voicelog_sink.tail import TailFilter
+from voicelog_sink.tailing import Tail
 
 
 @pytest.fixture
@@ -61,6 +65,17 @@ def test_tail_begins_with_what_is_yet_to_come_and_filters(broker: EmbeddedBroker
     lines = [line.split("  ") for line in running.output().splitlines()]
     assert {(line[1], line[2]) for line in lines} == {("call-1", "tool")}
     assert {line[-1] for line in lines} == {"error builtins.TimeoutError: 2 s"}
+
+
+def test_what_came_before_is_left_out_where_the_broker_does_not_know_times(broker: EmbeddedBroker) -> None:
+    produce(broker.address, [*messages(a_call("call-0", 25)), Raw("stt-results", b"garbage")])
+    soon_ms = int(time.time() * 1000) + 60_000
+    with Tail(load({"brokers": broker.address}, {})[0], TailFilter(), soon_ms) as tail:
+        starts = tail.starts()
+        assert set(starts.values()) == {0}
+        deadline_s = time.monotonic() + 2
+        assert list(tail.events(starts, lambda: time.monotonic() > deadline_s)) == []
+        assert tail.unreadable == {}
 
 
 def test_reader_that_had_enough_is_no_failure(broker: EmbeddedBroker) -> None:
