@@ -27,16 +27,10 @@ def since_ms(text: str, now_ms: int) -> int:
     return max(int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1000), 0)
 
 
-def until_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the option --until; without it there is no end, and it is None."""
-    how = "Up to when, as --since; by default there is no end"
-    return click.option("--until", default=None, callback=checked_since, help=how)(command)
-
-
 def checked_since(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """Return the option's text, for the sentence that repeats it; raises BadParameter with what was expected."""
     try:
-        since_ms(value or "0s", 0)
+        since_ms("0s" if value is None else value, 0)
     except ValueError as exc:
         raise click.BadParameter(str(exc), context, parameter) from exc
     return value
@@ -49,13 +43,9 @@ def since_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def until_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the option --until, None where it is not given."""
-    how = "Where to stop: how far back, or a UTC date or time; default: now"
-    return click.option("--until", default=None, callback=_checked_until, help=how)(command)
-
-
-def _checked_until(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    return value if value is None else checked_since(context, parameter, value)
+    """Give a command the option --until; without it there is no end, and it is None."""
+    how = "Up to when, as --since; by default up to now"
+    return click.option("--until", default=None, callback=checked_since, help=how)(command)
 
 
 def period_ms(since: str, until: str | None, now_ms: int, ahead_ms: int) -> tuple[int, int]:
@@ -72,8 +62,4 @@ def period_ms(since: str, until: str | None, now_ms: int, ahead_ms: int) -> tupl
 
 def maybe_since_option(how: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return what gives a command the option --since with this help, None where it is not given."""
-
-    def checked(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-        return None if value is None else checked_since(context, parameter, value)
-
-    return click.option("--since", callback=checked, help=how)
+    return click.option("--since", callback=checked_since, help=how)

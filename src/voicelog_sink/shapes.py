@@ -15,9 +15,9 @@ import msgspec
 
 from voicelog.events import Event
 from voicelog_sink.calls import Call, CallTurn
+from voicelog_sink.compare import CompareRow
 from voicelog_sink.dlq import Counts, LetterRow, Verdict
 from voicelog_sink.letters import Letter, session_of, text_of
-from voicelog_sink.compare import CompareRow
 from voicelog_sink.queries import Place
 from voicelog_sink.stats import StatsRow
 from voicelog_sink.stores.base import Values
@@ -153,6 +153,8 @@ def _bytes_shape(name: str, value: bytes | None) -> Shape:
     text = text_of(value)
     encoded = base64.b64encode(value).decode() if value is not None and text is None else None
     return {name: text, f"{name}_base64": encoded}
+
+
 def compare_shape(row: CompareRow) -> Shape:
     """Return a measure of both sides: its fields by their names; error rates are shares, 0 to 1, of unit 1."""
     return attrs.asdict(row)

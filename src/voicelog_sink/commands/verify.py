@@ -17,7 +17,7 @@ from voicelog_sink.dlq_reading import DeadLetterReader
 from voicelog_sink.erasures import Erasures
 from voicelog_sink.group import GroupAdmin
 from voicelog_sink.options import BROKER_SETTINGS, STORE_SETTINGS, secrets_epilog, with_settings
-from voicelog_sink.period import checked_since, since_ms, since_option
+from voicelog_sink.period import since_ms, since_option, until_option
 from voicelog_sink.progress import progress
 from voicelog_sink.reading import reading
 from voicelog_sink.render import Column, console, one_line, print_table
@@ -38,14 +38,9 @@ Examples:
 """
 
 
-def checked_until(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Return the option's text; raises BadParameter."""
-    return None if value is None else checked_since(context, parameter, value)
-
-
 @click.command(epilog=EXAMPLE + secrets_epilog(*SETTINGS))
 @since_option
-@click.option("--until", callback=checked_until, help="Up to when: as --since; by default up to now")
+@until_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: topics, missing, gaps")
 @with_settings(*SETTINGS)
 def command(settings: Settings, since: str, until: str | None, as_json: bool) -> int:
