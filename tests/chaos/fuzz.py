@@ -107,9 +107,21 @@ class Fuzz:
 
     def _flipped(self) -> Sent:
         """One byte of a good event is another: what it is now, only the wire's rules can tell."""
-        value = bytearray(message_of(self._event()).value or b"")
-        value[self._random.randrange(len(value))] = self._random.randrange(256)
-        return self._judged(bytes(value))
+        good = self._event()
+        while True:
+            value = bytearray(message_of(good).value or b"")
+            value[self._random.randrange(len(value))] = self._random.randrange(256)
+            sent = self._judged(bytes(value))
+            if sent.event is None or not self._is_taken(sent.event.stream_id, good.stream_id):
+                return sent
+
+    def _is_taken(self, stream_id: str, own: str) -> bool:
+        """Say whether it could be another message's stream: two events of one number are no sum that can be checked."""
+        return (
+            stream_id != own
+            and stream_id.startswith(f"{self._tag}-")
+            and stream_id.removeprefix(f"{self._tag}-").isdigit()
+        )
 
     def _expired(self) -> Sent:
         event = attrs.evolve(self._event(), ts=1_000_000_000_000_000 + self._number)
