@@ -98,8 +98,6 @@ class RecordConsumer:
         self._held = False
         self._backlog: list[Record] = []
         self._released: Offsets = {}
-        self.committed: Offsets = {}
-        """The next offset of each partition that was owned at this process's last commit."""
         self._closing = False
         self._uncommitted = False
         self._committed_at_s = time.monotonic()
@@ -182,7 +180,6 @@ class RecordConsumer:
                 return False
         else:
             self._on_commit("ok")
-            self.committed = self._released.copy()
         self._uncommitted = False
         return True
 

@@ -41,10 +41,8 @@ IN_FLIGHT_BYTES = 32 * 1024 * 1024
 REVOKE_DRAIN_S = 15.0
 """How long a partition that goes to another member is waited for: below half of the session timeout."""
 DERIVE_AT_STOP_S = 10.0
-STUCK_S = 5.0
-"""How much longer than its deadline a stopping daemon waits for a call of the store's that does not return: with
-drain_timeout_ms as it is by default, less than the 30 s after which Kubernetes kills.
-"""
+STUCK_S = 15.0
+"""How much longer than its deadline a stopping daemon waits for a call of the store's that does not return."""
 CATCH_UP_PATIENCE_S = 30.0
 CHECK_EVERY_S = 1.0
 WAIT_S = 0.05
@@ -160,8 +158,7 @@ class Daemon:
         """Leave the group and let go of everything. What was not released is not committed."""
         self._closing = True
         self.keeper.give_up_at(0.0)
-        # A call that did not return by drain's deadline is not waited for once more.
-        idle = self._writer.stop(min(STUCK_S, self._deadline_s() + STUCK_S - time.monotonic()))
+        idle = self._writer.stop(STUCK_S)
         self.consumer.close()
         if idle:
             self.letters.close()
@@ -230,8 +227,6 @@ class Daemon:
         self.status.joined = self.consumer.is_joined()
         lags = self.consumer.lags()
         self.metrics.set("assigned_partitions", self.consumer.assigned())
-        committed = [(place, offset) for place, offset in self.consumer.committed.items() if place in lags]
-        self.metrics.replace("committed_offset", {(topic, str(n)): float(offset) for (topic, n), offset in committed})
         self.metrics.replace("consumer_lag", {(topic, str(number)): lag for (topic, number), lag in lags.items()})
         oldest = self._writer.oldest()
         self.metrics.set("watermark_age_seconds", now_s - oldest.taken_s if oldest is not None else 0.0)

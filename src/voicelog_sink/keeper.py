@@ -65,8 +65,6 @@ class Keeper:
         self._breaker = Breaker()
         self.now_ms = steady_clock()
         """Epoch milliseconds by which recomputes are due; a machine's clock that is set does not move it."""
-        self._requests: list[tuple[float, int]] = []
-        store.on_request = self._note_request
         self._give_up_s: float | None = None
         self._adopt_again_s = math.inf
         self._next_s = dict.fromkeys(("ping", "adopt", "derive", "erasures"), 0.0)
@@ -111,14 +109,12 @@ class Keeper:
 
     def _write(self, rows: Sequence[Row]) -> list[Rejected]:
         def write() -> list[Rejected]:
-            self._requests.clear()
             if not self._status.store_up:
                 self._store.ping()  # one question, before a store that was away gets everything at once
             start_s = time.monotonic()
             with self._metrics.in_state("write"):
                 rejected = self._store.write(rows)
             self._metrics.observe("store_write_seconds", time.monotonic() - start_s)
-            self._tell_requests()
             return rejected
 
         rejected = self._insist(write, StoreUnavailable, self._note_outage)
@@ -127,18 +123,6 @@ class Keeper:
         if sentence is not None:
             raise StoreMisconfigured(sentence)
         return rejected
-
-    def _note_request(self, took_s: float, rows: int) -> None:
-        """Note an answered request: a write that goes on for long is alive for as long as there are some."""
-        self._status.beat("writer")
-        self._requests.append((took_s, rows))
-
-    def _tell_requests(self) -> None:
-        for took_s, _ in self._requests:
-            self._metrics.observe("store_request_seconds", took_s)
-        if self._requests:
-            self._metrics.set("rows_per_request", sum(rows for _, rows in self._requests) / len(self._requests))
-        self._requests.clear()
 
     def _bury(self, letters: Sequence[DeadLetter]) -> None:
         left = list(letters)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +13,7 @@ from voicelog_sink.erasures import REFRESH_S, Erasures
 from voicelog_sink.keeper import ADOPT_EVERY_S, Keeper
 from voicelog_sink.metrics import Metrics
 from voicelog_sink.pending import ADOPT_AFTER_MS
-from voicelog_sink.status import HEARTBEAT_TIMEOUT_S, Status
+from voicelog_sink.status import Status
 from voicelog_sink.stores.base import StoreUnavailable
 
 
@@ -66,13 +65,3 @@ def test_what_was_erased_is_read_again_every_while_and_an_outage_changes_nothing
     now.s += REFRESH_S
     keeper.rest()
     assert erasures
-
-
-def test_write_that_goes_on_for_long_is_alive_while_requests_are_answered() -> None:
-    status, metrics = Status(), Metrics()
-    store: Any = SimpleNamespace()
-    Keeper(store, SimpleNamespace(), SimpleNamespace(), metrics, status)  # type: ignore[arg-type]
-    status.beats_s["writer"] = time.monotonic() - 2 * HEARTBEAT_TIMEOUT_S
-    assert not status.is_alive()
-    store.on_request(0.5, 3)
-    assert status.is_alive()

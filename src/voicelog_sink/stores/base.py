@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import attrs
@@ -47,21 +47,8 @@ class StoreMisconfigured(StoreError):
     """The store answers but can't work as it is: a missing table, a refused login, a wrong URL. Needs an operator."""
 
 
-def ignore(_took_s: float, _rows: int) -> None:
-    """Do nothing about a request that was answered."""
-
-
 class Store(ABC):
     """A store of voicelog's tables. Used by one thread; a second thread opens a second store."""
-
-    def __init__(self) -> None:
-        """Tell nobody of requests."""
-        self.on_request: Callable[[float, int], object] = ignore
-        """Called while `write` and `delete` go on, in the same thread, for each request that the store answered.
-
-        With the seconds that it took and its rows. A request is what the store is given at once: a batch of rows, a
-        transaction. What it raises ends the call.
-        """
 
     @abstractmethod
     def open(self, timeout_ms: int) -> None:

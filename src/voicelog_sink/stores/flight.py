@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
-from time import monotonic
 from typing import Any, NamedTuple
 
-from voicelog_sink.stores.base import ignore
 from voicelog_sink.stores.cql_rows import Encoded
 from voicelog_sink.stores.window import Ticket, Window
 
@@ -25,15 +23,8 @@ class Request(NamedTuple):
 class Flight:
     """One thread sends and lands; the driver's thread only puts what it hears into a queue."""
 
-    def __init__(
-        self,
-        start: Callable[[Request], Any],
-        window: Window,
-        errors: Errors,
-        answers: Errors,
-        on_request: Callable[[float, int], object] = ignore,
-    ) -> None:
-        """Send by `start`, which gives the driver's future or raises one of `errors`; tell `on_request` of answers.
+    def __init__(self, start: Callable[[Request], Any], window: Window, errors: Errors, answers: Errors) -> None:
+        """Send by `start`, which gives the driver's future or raises one of `errors`.
 
         `answers` are the errors by which the server answers in time: the others narrow the window, and end the flight.
         """
@@ -41,8 +32,7 @@ class Flight:
         self._window = window
         self._errors = errors
         self._answers = answers
-        self._on_request = on_request
-        self._landed: SimpleQueue[tuple[Ticket, Request, Exception | None, float]] = SimpleQueue()
+        self._landed: SimpleQueue[tuple[Ticket, Request, Exception | None]] = SimpleQueue()
         self._stop = False
         self.failures: list[tuple[Request, Exception]] = []
 
@@ -55,17 +45,15 @@ class Flight:
         if self._stop:
             return False
         ticket = self._window.sent(size_bytes)
-        sent_s = monotonic()
         try:
             future = self._start(request)
         except self._errors as exc:
-            self._landed.put((ticket, request, exc, sent_s))
+            self._landed.put((ticket, request, exc))
         except BaseException:  # a bug or an interrupt: the seat must not stay taken
             self._window.overloaded(ticket)
             raise
         else:
-            what = (ticket, request, sent_s)
-            future.add_callbacks(self._arrived, self._failed, what, None, what)
+            future.add_callbacks(self._arrived, self._failed, (ticket, request), None, (ticket, request))
         return True
 
     def land(self) -> None:
@@ -73,11 +61,11 @@ class Flight:
         while self._window.waiting:
             self._take(*self._landed.get())
 
-    def _arrived(self, _: Any, ticket: Ticket, request: Request, sent_s: float) -> None:
-        self._landed.put((ticket, request, None, sent_s))
+    def _arrived(self, _: Any, ticket: Ticket, request: Request) -> None:
+        self._landed.put((ticket, request, None))
 
-    def _failed(self, exc: Exception, ticket: Ticket, request: Request, sent_s: float) -> None:
-        self._landed.put((ticket, request, exc, sent_s))
+    def _failed(self, exc: Exception, ticket: Ticket, request: Request) -> None:
+        self._landed.put((ticket, request, exc))
 
     def _take_landed(self) -> None:
         try:
@@ -86,11 +74,9 @@ class Flight:
         except Empty:
             return
 
-    def _take(self, ticket: Ticket, request: Request, exc: Exception | None, sent_s: float) -> None:
+    def _take(self, ticket: Ticket, request: Request, exc: Exception | None) -> None:
         in_time = exc is None or isinstance(exc, self._answers)
         (self._window.answered if in_time else self._window.overloaded)(ticket)
         if exc is not None:
             self.failures.append((request, exc))
             self._stop = self._stop or not in_time
-        if in_time:
-            self._on_request(monotonic() - sent_s, len(request.rows))

@@ -76,7 +76,6 @@ class SqliteStore(Store):
 
     def __init__(self, settings: Settings, now_ms: Callable[[], int] = wall_ms) -> None:
         """Read the URL; opens nothing. Raises StoreMisconfigured for a wrong URL."""
-        super().__init__()
         self._path = sqlite_path(settings.store)
         self._ttl_days: int = settings.ttl_days
         self._now_ms = now_ms
@@ -143,12 +142,10 @@ class SqliteStore(Store):
         """Write the rows in one transaction; see Store."""
         rejected: list[Rejected] = []
         groups = self._groups(rows)
-        start_s = time.monotonic()
         with self._transaction() as db:
             self._sweep_if_due(db)
             for (name, names), numbered in groups.items():
                 rejected += _write_group(db, TABLES[name], names, numbered)
-        self.on_request(time.monotonic() - start_s, len(rows))
         return sorted(rejected)
 
     def _groups(self, rows: Sequence[Row]) -> Groups:

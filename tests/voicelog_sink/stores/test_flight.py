@@ -108,14 +108,3 @@ def test_bug_while_sending_is_raised_and_takes_no_seat() -> None:
     with pytest.raises(KeyError):
         flown(["bug"], window)
     assert (window.waiting, window.waiting_bytes) == (0, 0)
-
-
-def test_every_request_that_is_answered_is_told_with_its_rows_and_no_other() -> None:
-    told: list[tuple[float, int]] = []
-    window = Window(1, start=1)
-    flight = Flight(Server().start, window, (TimedOut,), (Refused,), lambda took_s, rows: told.append((took_s, rows)))
-    for table in ("taken", "refused", "taken", "timed out"):
-        flight.send(request(table))
-    flight.land()
-    assert [rows for _, rows in told] == [1, 1, 1]
-    assert all(took_s >= 0 for took_s, _ in told)
