@@ -98,6 +98,7 @@ class RecordConsumer:
         self._held = False
         self._backlog: list[Record] = []
         self._released: Offsets = {}
+        self._committed: Offsets = {}
         self._closing = False
         self._uncommitted = False
         self._committed_at_s = time.monotonic()
@@ -123,6 +124,10 @@ class RecordConsumer:
             if high >= 0:
                 lags[place] = max(0, high - self._released.get(place, 0))
         return lags
+
+    def committed(self) -> Offsets:
+        """Return the committed offset of each owned partition that has one."""
+        return self._committed.copy()
 
     def poll(self, max_records: int, linger_s: float) -> list[Record]:
         """Return up to `max_records` records; blocks up to `linger_s`, longer during a rebalance.
@@ -171,7 +176,9 @@ class RecordConsumer:
         """Commit what was released and return whether the broker has it; blocks for its answer."""
         self._committed_at_s = time.monotonic()
         try:
-            self._consumer.commit(asynchronous=False)
+            for done in self._consumer.commit(asynchronous=False):
+                if done.error is None and (place := (done.topic, done.partition)) in self._released:
+                    self._committed[place] = done.offset
         except KafkaException as exc:
             name = exc.args[0].name()
             if name != "_NO_OFFSET":
@@ -231,6 +238,8 @@ class RecordConsumer:
             consumer.resume(starts)
         for start in starts:
             self._released[start.topic, start.partition] = max(start.offset, 0)
+            if start.offset >= 0:
+                self._committed[start.topic, start.partition] = start.offset
         self._on_rebalance("assigned", _places(starts))
         log.info("assigned: %s", named(partitions))
 
@@ -253,16 +262,22 @@ class RecordConsumer:
         self._drop_backlog(partitions)
         self._on_rebalance("revoked", _places(partitions))
         self.commit()
+        self._forget(partitions)
         log.info("revoked: %s", named(partitions))
 
     def _lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._drop_backlog(partitions)
         self._on_rebalance("lost", _places(partitions))
+        self._forget(partitions)
         log.warning("lost to another member, which reads them again from the last commit: %s", named(partitions))
 
     def _drop_backlog(self, partitions: Sequence[TopicPartition]) -> None:
         gone = set(_places(partitions))
         self._backlog = [r for r in self._backlog if (r.topic, r.partition) not in gone]
+
+    def _forget(self, partitions: Sequence[TopicPartition]) -> None:
+        for place in _places(partitions):
+            self._committed.pop(place, None)
 
     def _release(self, topic: str, partition: int, offset: int) -> None:
         try:

@@ -29,7 +29,7 @@ from voicelog_sink.status import Status
 from voicelog_sink.stores.base import StoreUnavailable
 from voicelog_sink.tables import TABLES, TEXT
 from voicelog_sink.topics import TopicAdmin
-from voicelog_sink.watermark import Place, Watermark
+from voicelog_sink.watermark import Offsets, Place, Watermark
 from voicelog_sink.writer import Writer, wait_until
 
 log = logging.getLogger(__name__)
@@ -225,11 +225,12 @@ class Daemon:
     def _look(self) -> None:
         now_s = time.monotonic()
         self.status.joined = self.consumer.is_joined()
-        lags = self.consumer.lags()
         self.metrics.set("assigned_partitions", self.consumer.assigned())
-        self.metrics.replace("consumer_lag", {(topic, str(number)): lag for (topic, number), lag in lags.items()})
-        oldest = self._writer.oldest()
-        self.metrics.set("watermark_age_seconds", now_s - oldest.taken_s if oldest is not None else 0.0)
+        self.metrics.replace("consumer_lag", _by_labels(self.consumer.lags()))
+        self.metrics.replace("committed_offset", _by_labels(self.consumer.committed()))
+        queued = self._writer.queued()
+        self.metrics.set("watermark_age_seconds", now_s - queued[0].taken_s if queued else 0.0)
+        self.metrics.set("inflight_rows", sum(len(parcel.batch.rows) for parcel in queued))
         self.metrics.set("inflight_bytes", self._writer.bytes)
         self.metrics.set("paused", self.consumer.is_paused())
         waiting, longest_s = self.deriver.waiting(self.keeper.now_ms())
@@ -249,6 +250,10 @@ class Daemon:
 
     def _note_commit(self, result: str) -> None:
         self.metrics.count("commits_total", result=result)
+
+
+def _by_labels(values: Offsets) -> dict[tuple[str, ...], float]:
+    return {(topic, str(number)): value for (topic, number), value in values.items()}
 
 
 def _count_topics(records: Sequence[Record]) -> dict[str, int]:

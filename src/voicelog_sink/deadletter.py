@@ -37,11 +37,12 @@ ENFORCED = {
 
 
 class Delivery(NamedTuple):
-    """What became of dead letters; `why` says what failed the first of those that are left."""
+    """What became of dead letters; `why` says what failed the first of those that are left, `kind` is its name."""
 
     sent: list[DeadLetter]
     left: list[DeadLetter]
     why: str
+    kind: str
 
 
 class DeadLetters:
@@ -66,7 +67,9 @@ class DeadLetters:
         self._flush(failures)
         sent = [letter for index, letter in enumerate(letters) if index in delivered]
         left = [letter for index, letter in enumerate(letters) if index not in delivered]
-        return Delivery(sent, left, failures[0].str() if failures else "no acknowledgement in time")
+        if not failures:
+            return Delivery(sent, left, "no acknowledgement in time", "no_acknowledgement")
+        return Delivery(sent, left, failures[0].str(), failures[0].name().lower().lstrip("_"))
 
     def close(self) -> None:
         """Let go of the client; letters that were not acknowledged are given up, their offsets were not released."""

@@ -19,6 +19,7 @@ from voicelog_sink.errors import BrokerUnavailable, Unfinished
 from voicelog_sink.metrics import Metrics
 from voicelog_sink.pending import ADOPT_AFTER_MS
 from voicelog_sink.pipeline import Batch, DeadLetter, count_tables
+from voicelog_sink.request_log import RequestLog
 from voicelog_sink.status import Status
 from voicelog_sink.steady import steady_clock
 from voicelog_sink.stores.base import Rejected, Row, Store, StoreMisconfigured, StoreUnavailable
@@ -63,6 +64,8 @@ class Keeper:
         self._metrics = metrics
         self._status = status
         self._breaker = Breaker()
+        self._requests = RequestLog(metrics)
+        store.on_asked = self._requests.note
         self.now_ms = steady_clock()
         """Epoch milliseconds by which recomputes are due; a machine's clock that is set does not move it."""
         self._give_up_s: float | None = None
@@ -99,6 +102,7 @@ class Keeper:
         self._when_due("ping", PING_AFTER_S, self._ping)
         self._when_due("erasures", REFRESH_S, self._load_erasures)
         self._derive()
+        self._requests.report()
 
     def set_store_up(self, up: bool) -> None:
         """Say whether the store took or answered the last thing it was asked."""
@@ -111,9 +115,13 @@ class Keeper:
         def write() -> list[Rejected]:
             if not self._status.store_up:
                 self._store.ping()  # one question, before a store that was away gets everything at once
+            self._metrics.count("store_attempts_total")
             start_s = time.monotonic()
-            with self._metrics.in_state("write"):
-                rejected = self._store.write(rows)
+            try:
+                with self._metrics.in_state("write"):
+                    rejected = self._store.write(rows)
+            finally:
+                self._requests.report()
             self._metrics.observe("store_write_seconds", time.monotonic() - start_s)
             return rejected
 
@@ -130,9 +138,10 @@ class Keeper:
         def send() -> None:
             nonlocal left
             with self._metrics.in_state("dlq"):
-                sent, left, why = self._letters.send(left)
+                sent, left, why, kind = self._letters.send(left)
             self._note_buried(sent, left)
             if left:
+                self._metrics.count("dlq_failed_total", len(left), reason=kind)
                 message = f"{len(left)} dead letters can't be written to {self._letters.topic} ({why})"
                 raise BrokerUnavailable(message)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import attrs
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.registry import Collector
+
+from voicelog_sink.bulk import BulkHistogram
 
 PREFIX = "voicelog_sink_"
 SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)
@@ -34,17 +36,28 @@ METRICS: tuple[MetricRow, ...] = (
     MetricRow("consumed_total", "counter", "records", ("topic",), "records taken from the broker"),
     MetricRow("events_stored_total", "counter", "events", (), "events whose rows the store has acknowledged"),
     MetricRow("store_rows_total", "counter", "rows", ("table",), "rows that the store has acknowledged"),
+    MetricRow("store_attempts_total", "counter", "writes", (), "writes that were tried, those tried again included"),
+    MetricRow("store_request_seconds", "histogram", "seconds", ("table",),
+              "from sending one request of CQL to its answer or failure; with SQLite one transaction, table *"),
+    MetricRow("rows_per_request", "histogram", "rows", (), "rows that go to the store in one request or transaction"),
+    MetricRow("store_errors_total", "counter", "requests", ("reason",),
+              "requests that the store refused or did not answer, by the error: those of rows that are dead-lettered, "
+              "and of writes that are tried again"),
     MetricRow("store_retries_total", "counter", "writes", ("reason",), "writes tried again, by the error"),
     MetricRow("duplicates_total", "counter", "events", (),
               "events that this process had stored before: the same rows again, since it last started"),
     MetricRow("store_up", "gauge", "1", (), "1 when the store took or answered the last thing it was asked"),
     MetricRow("dlq_produced_total", "counter", "records", ("reason",), "dead letters that the broker has acknowledged"),
     MetricRow("dlq_retries_total", "counter", "records", (), "dead letters that were tried again"),
+    MetricRow("dlq_failed_total", "counter", "records", ("reason",),
+              "dead letters that could not be written, each time, by the broker's error: they hold their offsets"),
     MetricRow("dlq_pending", "gauge", "records", (), "dead letters that wait for their acknowledgement"),
     MetricRow("decode_errors_total", "counter", "records", ("reason",), "records that are no event that can be stored"),
     MetricRow("expired_total", "counter", "events", (), "events older than their time to live, which are not stored"),
     MetricRow("erased_total", "counter", "events", (), "events of calls and persons that were erased: not stored"),
     MetricRow("commits_total", "counter", "commits", ("result",), "commits of offsets, by ok or the broker's error"),
+    MetricRow("committed_offset", "gauge", "offset", ("topic", "partition"),
+              "the offset that the broker has as committed, of each partition that this process owns"),
     MetricRow("consumer_lag", "gauge", "messages", ("topic", "partition"), "messages that are yet to be stored"),
     MetricRow("assigned_partitions", "gauge", "partitions", (), "partitions that this process owns"),
     MetricRow("rebalances_total", "counter", "rebalances", ("event",), "partitions assigned, revoked or lost"),
@@ -53,6 +66,7 @@ METRICS: tuple[MetricRow, ...] = (
               "derive, dlq and retry_wait; what is missing to a second a second each is waited for"),
     MetricRow("watermark_age_seconds", "gauge", "seconds", (),
               "how long the oldest batch has been taken for and is not seen through: grows while the store is away"),
+    MetricRow("inflight_rows", "gauge", "rows", (), "rows of events that were taken and are not seen through"),
     MetricRow("inflight_bytes", "gauge", "bytes", (), "records that were taken and are not seen through"),
     MetricRow("paused", "gauge", "1", (), "1 while no records are taken, since the store does not keep up or is away"),
     MetricRow("batch_records", "histogram", "records", (), "records a batch"),
@@ -70,7 +84,13 @@ METRICS: tuple[MetricRow, ...] = (
     MetricRow("last_error_timestamp", "gauge", "seconds", (), "when something last failed, seconds since the epoch"),
 )  # fmt: skip
 
-_BUCKETS = {"batch_records": (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)}
+_BUCKETS = {
+    "batch_records": (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000),
+    "rows_per_request": (1, 2, 4, 8, 16, 32, 100, 1_000, 10_000),
+    "store_request_seconds": (0.001, 0.002, *SECONDS[:11]),
+}
+_BULK = ("rows_per_request", "store_request_seconds")
+"""Histograms of every request: `observe_many` adds a whole write's."""
 
 
 class Metrics:
@@ -107,6 +127,12 @@ class Metrics:
         assert isinstance(metric, Histogram)
         metric.observe(value)
 
+    def observe_many(self, name: str, values: Iterable[float], *labels: str) -> None:
+        """Add values to a histogram of single requests, its labels in the table's order."""
+        metric = self._metrics[name]
+        assert isinstance(metric, BulkHistogram)
+        metric.add(values, labels)
+
     def failed(self) -> None:
         """Note that something failed just now."""
         self.set("last_error_timestamp", time.time())
@@ -128,14 +154,22 @@ class Metrics:
         """Return all of them in Prometheus's text format."""
         return generate_latest(self.registry)
 
-    def _make(self, row: MetricRow) -> MetricWrapperBase:
+    def _make(self, row: MetricRow) -> Collector:
         name, text = row.name, f"{row.help} ({row.unit})"
         if row.kind == "counter":
             return Counter(name, text, row.labels, registry=self.registry)
         if row.kind == "gauge":
             return Gauge(name, text, row.labels, registry=self.registry)
-        return Histogram(name, text, row.labels, registry=self.registry, buckets=_BUCKETS.get(row.short, SECONDS))
+        buckets = _BUCKETS.get(row.short, SECONDS)
+        if row.short in _BULK:
+            return self._registered(BulkHistogram(name, text, row.labels, buckets))
+        return Histogram(name, text, row.labels, registry=self.registry, buckets=buckets)
 
-    def _labelled(self, name: str, labels: dict[str, str]) -> MetricWrapperBase:
+    def _registered(self, metric: Collector) -> Collector:
+        self.registry.register(metric)
+        return metric
+
+    def _labelled(self, name: str, labels: dict[str, str]) -> Collector:
         metric = self._metrics[name]
+        assert isinstance(metric, (Counter, Gauge))
         return metric.labels(**labels) if labels else metric

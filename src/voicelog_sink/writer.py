@@ -69,10 +69,10 @@ class Writer(Generic[T]):
         """The number of batches that are not seen through."""
         return len(self._queue)
 
-    def oldest(self) -> T | None:
-        """Return the batch that is being seen through or is the next to be; None when all are."""
+    def queued(self) -> list[T]:
+        """Return the batches that are not seen through, the one at hand or the next first."""
         with self._changed:
-            return self._queue[0][0] if self._queue else None
+            return [batch for batch, _ in self._queue]
 
     def has_room(self) -> bool:
         """Return whether another batch may be submitted."""

@@ -82,6 +82,7 @@ def test_everything_is_stored_or_dead_lettered_before_its_offset_is_committed(he
     assert here.committed() == {}
     here.daemon.catch_up()
     here.daemon.drain()
+    here.daemon._look()
     assert (here.rows(), here.rows("session_summaries"), here.rows("derived_pending")) == (50, 5, 0)
     (letter,) = read_topic(here.address, "voicelog-dlq")
     assert (letter.value(), letter.key()) == (GARBAGE.value, GARBAGE.key)
@@ -92,6 +93,11 @@ def test_everything_is_stored_or_dead_lettered_before_its_offset_is_committed(he
     assert metrics.value("dlq_produced_total", reason="not_json") == 1
     assert metrics.value("decode_errors_total", reason="not_json") == 1
     assert sum(metrics.value("consumed_total", topic=topic) for topic in TOPICS) == 51
+    for (topic, number), offset in here.committed().items():
+        assert metrics.value("committed_offset", topic=topic, partition=str(number)) == offset
+    assert metrics.value("store_request_seconds_count", table="*") >= metrics.value("store_attempts_total") >= 1
+    assert metrics.value("rows_per_request_sum") >= 50
+    assert metrics.value("inflight_rows") == 0
 
 
 def test_store_that_is_locked_is_waited_for_and_nothing_is_lost_or_committed_meanwhile(
@@ -107,6 +113,8 @@ def test_store_that_is_locked_is_waited_for_and_nothing_is_lost_or_committed_mea
         here.daemon._look()
         assert here.daemon.metrics.value("watermark_age_seconds") > 0
         assert here.daemon.metrics.value("inflight_bytes") > 0
+        assert here.daemon.metrics.value("inflight_rows") > 0
+        assert here.daemon.metrics.value("store_errors_total", reason="OperationalError") >= 2
         database.execute("rollback")
     here.daemon.catch_up()
     assert here.rows() == 50

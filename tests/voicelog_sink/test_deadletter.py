@@ -20,7 +20,7 @@ def test_letter_keeps_key_value_headers_and_timestamp_and_says_why() -> None:
     bare = DeadLetter(
         RECORD._replace(key=None, value=None, headers=(), timestamp_ms=None), "too_large", "decode", "E", "m"
     )
-    sent, left, _ = letters.send([DeadLetter(RECORD, "not_json", "decode", "DecodeError", "not JSON: …"), bare])
+    sent, left, *_ = letters.send([DeadLetter(RECORD, "not_json", "decode", "DecodeError", "not JSON: …"), bare])
     letters.close()
     assert (len(sent), left) == (2, [])
     read = {message.key(): message for message in read_topic(broker.address, "voicelog-dlq")}

@@ -35,11 +35,11 @@ def test_batches_are_seen_through_in_order_and_told_once() -> None:
 def test_it_is_full_by_batches_or_bytes_until_one_is_seen_through(batches: int, size_bytes: int) -> None:
     gate = threading.Semaphore(0)
     with running(Writer(lambda _: gate.acquire(), lambda: None, max_batches=2, max_bytes=100)) as writer:
-        assert writer.oldest() is None
+        assert writer.queued() == []
         for number in range(batches):
             assert writer.has_room()
             writer.submit(number, size_bytes)
-        assert (writer.has_room(), writer.done(), writer.oldest()) == (False, [], 0)
+        assert (writer.has_room(), writer.done(), writer.queued()[0]) == (False, [], 0)
         gate.release()
         assert writer.wait(10)
         assert (writer.done(), writer.has_room()) == ([0], True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import attrs
@@ -25,6 +25,26 @@ class Rejected(NamedTuple):
     index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a Rejected
     error: str
     message: str
+
+
+class Asked(NamedTuple):
+    """One request to the store that was answered, or failed: what a database is sent at once, a transaction of SQLite.
+
+    Times are monotonic seconds; `table` is `*` for a transaction over all; `error` is the error's name, '' for none.
+    """
+
+    table: str
+    rows: int
+    start_s: float
+    end_s: float
+    error: str = ""
+
+
+OnAsked = Callable[[Asked], None]
+
+
+def ignore(_: Asked) -> None:
+    """Do nothing with a request that was answered."""
 
 
 @attrs.frozen
@@ -49,6 +69,9 @@ class StoreMisconfigured(StoreError):
 
 class Store(ABC):
     """A store of voicelog's tables. Used by one thread; a second thread opens a second store."""
+
+    on_asked: OnAsked = staticmethod(ignore)
+    """Called by `write` and `delete`, in their thread, for each request as its answer is taken; must cost nothing."""
 
     @abstractmethod
     def open(self, timeout_ms: int) -> None:

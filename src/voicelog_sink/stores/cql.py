@@ -29,7 +29,7 @@ from cassandra.protocol import ConfigurationException, ErrorMessage, ServerError
 from cassandra.query import UNSET_VALUE, BatchStatement, BatchType, BoundStatement, named_tuple_factory, tuple_factory
 
 from voicelog.settings import Settings
-from voicelog_sink.stores.base import StoreError, StoreMisconfigured, StoreUnavailable
+from voicelog_sink.stores.base import OnAsked, StoreError, StoreMisconfigured, StoreUnavailable, ignore
 from voicelog_sink.stores.cql_rows import Encoded
 from voicelog_sink.stores.flight import Flight, Request
 from voicelog_sink.stores.tls import tls_context
@@ -139,11 +139,11 @@ class Connection:
         with self._errors():
             yield from answer.result()
 
-    def send(self, requests: Sequence[Request]) -> list[Failure]:
+    def send(self, requests: Sequence[Request], on_asked: OnAsked = ignore) -> list[Failure]:
         """Send the requests, wait for all; return those that failed by a row's fault, raise for any other failure."""
         flight = Flight(
             lambda request: self._session.execute_async(_statement(request)),
-            self.window, DRIVER_ERRORS, (*ROW_REFUSED, *SUSPECT),
+            self.window, DRIVER_ERRORS, (*ROW_REFUSED, *SUSPECT), on_asked,
         )  # fmt: skip
         try:
             for request in requests:

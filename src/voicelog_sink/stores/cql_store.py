@@ -108,7 +108,7 @@ class CqlStore(Store):
     def _send(self, requests: list[Request]) -> list[Rejected]:
         """Send everything and return the rows that the server refuses for good."""
         try:
-            failures = self._connection().send(requests)
+            failures = self._connection().send(requests, self.on_asked)
             return self._isolate(failures, len(requests)) if failures else []
         except StoreError:
             self._prepared.clear()  # the schema may be another when the caller tries again
@@ -118,8 +118,8 @@ class CqlStore(Store):
         """Write the rows of the refused requests one by one, twice; what is refused again is at fault itself."""
         connection = self._connection()
         singles = [failure.request._replace(rows=[row]) for failure in failures for row in failure.request.rows]
-        again = [failure.request for failure in connection.send(singles)]
-        refused = connection.send(again)
+        again = [failure.request for failure in connection.send(singles, self.on_asked)]
+        refused = connection.send(again, self.on_asked)
         for table in {failure.request.table for failure in refused}:
             # Fails where not the row is at fault, but the table or a permission.
             connection.prepare(cql_ddl.insert(self._url.keyspace, TABLES[table]))

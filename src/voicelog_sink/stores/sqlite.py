@@ -13,6 +13,7 @@ from typing import Any
 from voicelog.settings import Settings
 from voicelog_sink.stores import ddl
 from voicelog_sink.stores.base import (
+    Asked,
     Difference,
     Rejected,
     Row,
@@ -142,7 +143,7 @@ class SqliteStore(Store):
         """Write the rows in one transaction; see Store."""
         rejected: list[Rejected] = []
         groups = self._groups(rows)
-        with self._transaction() as db:
+        with self._transaction(len(rows)) as db:
             self._sweep_if_due(db)
             for (name, names), numbered in groups.items():
                 rejected += _write_group(db, TABLES[name], names, numbered)
@@ -167,7 +168,7 @@ class SqliteStore(Store):
     def delete(self, table: str, keys: Sequence[Values]) -> None:
         """Delete the rows in one transaction; see Store."""
         key = TABLES[table].key
-        with self._transaction() as db:
+        with self._transaction(len(keys)) as db:
             db.executemany(ddl.delete(TABLES[table]), [tuple(values[name] for name in key) for values in keys])
 
     def purge(self) -> None:
@@ -244,17 +245,30 @@ class SqliteStore(Store):
         return self._db
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._errors():
-            db = self._open_db()
-            db.execute("BEGIN IMMEDIATE")
-            try:
+    def _transaction(self, rows: int = 0) -> Iterator[sqlite3.Connection]:
+        """Commit what the block does; tell `on_asked` of it where it is about `rows`."""
+        start_s, error = time.monotonic(), ""
+        try:
+            with self._errors(), self._committing() as db:
                 yield db
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
+        except StoreError as exc:
+            error = type(exc.__cause__ or exc).__name__
+            raise
+        finally:
+            if rows:
+                self.on_asked(Asked("*", rows, start_s, time.monotonic(), error))
+
+    @contextmanager
+    def _committing(self) -> Iterator[sqlite3.Connection]:
+        db = self._open_db()
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            yield db
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
 
     def _sweep_if_due(self, db: sqlite3.Connection) -> None:
         """Delete rows whose time is over: once an hour, a bounded number a write until none is left."""

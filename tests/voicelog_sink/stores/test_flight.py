@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from voicelog_sink.stores.base import Asked
 from voicelog_sink.stores.cql_rows import Encoded
 from voicelog_sink.stores.flight import Flight, Request
 from voicelog_sink.stores.window import Window
@@ -108,3 +109,19 @@ def test_bug_while_sending_is_raised_and_takes_no_seat() -> None:
     with pytest.raises(KeyError):
         flown(["bug"], window)
     assert (window.waiting, window.waiting_bytes) == (0, 0)
+
+
+def test_every_request_that_landed_is_told_with_its_rows_its_time_and_its_error() -> None:
+    told: list[Asked] = []
+    seconds = iter(range(100, 200))
+    flight = Flight(
+        Server().start, Window(1, start=1), (TimedOut,), (Refused,), told.append, lambda: float(next(seconds))
+    )
+    for table in ("taken", "refused", "raises"):
+        flight.send(request(table)._replace(rows=[*request(table).rows] * 3))
+    flight.land()
+    assert told == [
+        Asked("taken", 3, 100.0, 101.0),
+        Asked("refused", 3, 102.0, 103.0, "Refused"),
+        Asked("raises", 3, 104.0, 105.0, "TimedOut"),
+    ]
