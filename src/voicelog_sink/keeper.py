@@ -64,7 +64,7 @@ class Keeper:
         self._metrics = metrics
         self._status = status
         self._breaker = Breaker()
-        self._requests = RequestLog(metrics)
+        self._requests = RequestLog(metrics, lambda: status.beat("writer"))
         store.on_asked = self._requests.note
         self.now_ms = steady_clock()
         """Epoch milliseconds by which recomputes are due; a machine's clock that is set does not move it."""

@@ -13,8 +13,11 @@ from voicelog_sink.erasures import REFRESH_S, Erasures
 from voicelog_sink.keeper import ADOPT_EVERY_S, Keeper
 from voicelog_sink.metrics import Metrics
 from voicelog_sink.pending import ADOPT_AFTER_MS
-from voicelog_sink.status import Status
-from voicelog_sink.stores.base import StoreUnavailable
+from voicelog_sink.status import HEARTBEAT_TIMEOUT_S, Status
+from voicelog_sink.stores.base import Row, StoreUnavailable
+from voicelog_sink.stores.cql_rows import Encoded
+from voicelog_sink.stores.flight import Flight, Request
+from voicelog_sink.stores.window import Window
 
 
 @pytest.mark.parametrize("every_s", [1e9, 20.0], ids=["once", "again and again"])
@@ -65,3 +68,47 @@ def test_what_was_erased_is_read_again_every_while_and_an_outage_changes_nothing
     now.s += REFRESH_S
     keeper.rest()
     assert erasures
+
+
+class SlowStore:
+    """Sends its rows through a real flight, one a request; each answer comes `answer_s` later on the given clock."""
+
+    def __init__(self, now: SimpleNamespace, answer_s: float, status: Status) -> None:
+        self.now, self.answer_s, self.status = now, answer_s, status
+        self.on_asked: Any = None
+        self.alive: list[bool] = []
+
+    def write(self, rows: list[Row]) -> list[Any]:
+        flight = Flight(self._start, Window(1, start=1), (OSError,), (), self.on_asked, lambda: self.now.s)
+        for row in rows:
+            flight.send(Request({}, row.table, [Encoded(0, b"", [], 1)]))
+        flight.land()
+        return []
+
+    def ping(self) -> None:
+        pass
+
+    def _start(self, _: Request) -> Any:
+        def answer(good: Any, _bad: Any, args: Any, *_others: Any) -> None:
+            self.now.s += self.answer_s
+            self.alive.append(self.status.is_alive())
+            good(None, *args)
+
+        return SimpleNamespace(add_callbacks=answer)
+
+
+@pytest.mark.parametrize(
+    ("answer_s", "alive"), [(HEARTBEAT_TIMEOUT_S - 1, True), (0.25, True), (HEARTBEAT_TIMEOUT_S + 1, False)]
+)
+def test_long_write_is_alive_while_each_request_is_answered_in_time(answer_s: float, alive: bool) -> None:
+    now = SimpleNamespace(s=1000.0)
+    status = Status(clock=lambda: now.s, store_up=True)
+    store: Any = SlowStore(now, answer_s, status)
+    deriver: Any = SimpleNamespace(pending=lambda *_: [])
+    keeper = Keeper(store, deriver, SimpleNamespace(), Metrics(), status)  # type: ignore[arg-type]
+    requests = 3 + round(2 * HEARTBEAT_TIMEOUT_S / answer_s)
+    rows = [Row("voice_interactions", {})] * requests
+    batch: Any = SimpleNamespace(rows=rows, events=[], dead=[], records=[], expired=0, erased=0, refused=lambda _: [])
+    keeper.keep(SimpleNamespace(batch=batch))  # type: ignore[arg-type]
+    assert len(store.alive) == requests
+    assert set(store.alive) == {alive}

@@ -65,7 +65,7 @@ def test_histogram_of_many_values_is_the_one_that_single_values_make(given: dict
 
 def test_requests_of_a_write_are_told_by_table_and_error_and_only_once() -> None:
     metrics = Metrics()
-    requests = RequestLog(metrics)
+    requests = RequestLog(metrics, lambda: None)
     for asked in (Asked("calls", 8, 1.0, 1.5), Asked("calls", 2, 1.0, 3.0, "WriteTimeout"), Asked("list", 1, 0.0, 9.0)):
         requests.note(asked)
     assert metrics.value("rows_per_request_count") == 0
