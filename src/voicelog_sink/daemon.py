@@ -41,8 +41,9 @@ IN_FLIGHT_BYTES = 32 * 1024 * 1024
 REVOKE_DRAIN_S = 15.0
 """How long a partition that goes to another member is waited for: below half of the session timeout."""
 DERIVE_AT_STOP_S = 10.0
-STUCK_S = 15.0
-"""How much longer than its deadline a stopping daemon waits for a call of the store's that does not return."""
+STUCK_S = 3.0
+"""How much longer than its deadline a stopping daemon waits, in all, for a call of the store's that does not return."""
+STUCK = "the store does not return from a call"
 CATCH_UP_PATIENCE_S = 30.0
 CHECK_EVERY_S = 1.0
 WAIT_S = 0.05
@@ -71,6 +72,7 @@ class Daemon:
         self._duplicates = Duplicates()
         self._stop_at_s: float | None = None
         self._closing = False
+        self._is_stuck = False
         self._full_since_s: float | None = None
         self._next_check_s = 0.0
 
@@ -126,23 +128,25 @@ class Daemon:
     def drain(self) -> None:
         """See through what was taken, commit, and compute what is pending, within drain_timeout_ms from the stop.
 
-        Raises Unfinished for what could not be stored: it stays in the topics. What could not be computed is left to
-        another sink. The store is the caller's again.
+        A call of the store's that does not return is left after STUCK_S more. Raises Unfinished for what could not be
+        stored: it stays in the topics. What could not be computed is left to another sink. The store is the caller's
+        again where no call of it was left.
         """
         self.stop()
         end_s = self._deadline_s()
         self.keeper.give_up_at(end_s)
-        wait_until(lambda: not self._writer.batches, self._wait, end_s - time.monotonic() + STUCK_S)
+        wait_until(lambda: not self._writer.batches, self._wait, self._patience_s())
+        self._is_stuck = not self._writer.stop(self._patience_s())
         self._release()
-        if not self._writer.stop(end_s - time.monotonic() + STUCK_S):
-            message = "stopped with events unstored, which stay in the topics: the store does not return from a call"
+        if self._writer.batches:
+            why = STUCK if self._is_stuck else "the store is too slow for drain_timeout_ms"
+            message = f"stopped with events unstored, which stay in the topics: {why}"
             raise Unfinished(message)
         self.consumer.commit()
-        try:
-            budget_ms = max(0.0, min(DERIVE_AT_STOP_S, end_s - time.monotonic())) * 1000
-            self.metrics.count("derived_total", self.deriver.run_all(self.keeper.now_ms(), budget_ms))
-        except StoreUnavailable as exc:
-            log.warning("summaries are left to the next sink: %s", exc)
+        if not self._is_stuck:
+            self._derive_rest(max(0.0, min(DERIVE_AT_STOP_S, end_s - time.monotonic())))
+        if self._is_stuck:
+            log.warning("summaries are left to the next sink: %s", STUCK)
 
     def stop(self) -> None:
         """Ask the loop to end; what was taken and can't be stored within drain_timeout_ms is given up."""
@@ -158,15 +162,38 @@ class Daemon:
         """Leave the group and let go of everything. What was not released is not committed."""
         self._closing = True
         self.keeper.give_up_at(0.0)
-        idle = self._writer.stop(STUCK_S)
+        idle = self._writer.stop(self._patience_s())
         self.consumer.close()
-        if idle:
+        if idle and not self._is_stuck:
             self.letters.close()
             self.store.close()
 
     def _deadline_s(self) -> float:
         timeout_ms: int = self.settings.drain_timeout_ms
         return (self._stop_at_s or time.monotonic()) + timeout_ms / 1000
+
+    def _is_overdue(self) -> bool:
+        return self.is_stopping() and time.monotonic() > self._deadline_s()
+
+    def _patience_s(self) -> float:
+        """Return for how long a call of the store's may still be waited for; STUCK_S where nobody asked to stop."""
+        deadline_s = self._deadline_s() if self.is_stopping() else time.monotonic()
+        return max(0.0, deadline_s + STUCK_S - time.monotonic())
+
+    def _derive_rest(self, budget_s: float) -> None:
+        """Compute what is pending, in a thread that can be left where the store does not return."""
+        thread = Writer(self._derive_all, lambda: None, max_batches=1, max_bytes=1)
+        thread.submit(budget_s, 0)
+        thread.start()
+        thread.wait(self._patience_s())
+        thread.done()
+        self._is_stuck = not thread.stop(self._patience_s())
+
+    def _derive_all(self, budget_s: float) -> None:
+        try:
+            self.metrics.count("derived_total", self.deriver.run_all(self.keeper.now_ms(), budget_s * 1000))
+        except StoreUnavailable as exc:
+            log.warning("summaries are left to the next sink: %s", exc)
 
     def _prepare_store(self) -> None:
         if urlsplit(self.settings.store).scheme == "sqlite":
@@ -245,7 +272,7 @@ class Daemon:
             return
         if event == "revoked" and not self._closing:
             # What was taken of them is seen through first, so that the new owner need not do it again.
-            wait_until(lambda: not self._watermark.is_waiting(places), self._wait, REVOKE_DRAIN_S)
+            wait_until(lambda: not self._watermark.is_waiting(places) or self._is_overdue(), self._wait, REVOKE_DRAIN_S)
         self._watermark.forget(places)
 
     def _note_commit(self, result: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -67,6 +68,14 @@ class Setup:
 
     def ends(self) -> dict[tuple[str, int], int]:
         return ends(self.address, TOPICS)
+
+
+def joins_of(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return the list that will hold how long each wait for the writer's end was allowed to be."""
+    waits_s: list[float] = []
+    stop = daemon._writer.stop
+    monkeypatch.setattr(daemon._writer, "stop", lambda timeout_s: (waits_s.append(timeout_s), stop(timeout_s))[1])
+    return waits_s
 
 
 @pytest.fixture
@@ -137,6 +146,55 @@ def test_store_that_stays_away_is_given_up_when_asked_to_stop_and_no_offset_move
             here.daemon.drain()
     here.daemon.consumer.commit()
     assert here.committed() == {}
+
+
+def test_store_that_does_not_return_from_a_write_is_left_soon_after_the_deadline_and_no_offset_moves(
+    here: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.daemon.settings = load({**here.settings.values, "drain_timeout_ms": 100}, {})[0]
+    here.daemon.startup()
+    asked, answered = threading.Event(), threading.Event()
+
+    def write(_: object) -> list[Any]:
+        asked.set()
+        answered.wait()
+        return []
+
+    monkeypatch.setattr(here.daemon.store, "write", write)
+    monkeypatch.setattr("voicelog_sink.daemon.STUCK_S", 0.2)
+    waits_s = joins_of(here.daemon, monkeypatch)
+    produce(here.address, calls(1))
+    wait_until(lambda: (here.daemon.on_tick(), asked.is_set())[1], "a write")
+    try:
+        with pytest.raises(Unfinished, match="which stay in the topics: the store does not return from a call"):
+            here.daemon.drain()
+        here.daemon.close()
+        assert sum(waits_s) <= 0.3
+        assert here.committed() == {}
+    finally:
+        answered.set()
+
+
+@pytest.mark.parametrize("in_writer", [False, True], ids=["at the stop", "before it"])
+def test_store_that_does_not_return_from_computing_is_left_and_what_is_stored_is_committed(
+    here: Setup, monkeypatch: pytest.MonkeyPatch, in_writer: bool
+) -> None:
+    here.daemon.settings = load({**here.settings.values, "drain_timeout_ms": 100}, {})[0]
+    here.daemon.startup()
+    produce(here.address, calls(1))
+    here.daemon.catch_up()
+    stuck, answered = threading.Event(), threading.Event()
+    monkeypatch.setattr(here.daemon.deriver, "run_all", lambda *_: int(answered.wait()))
+    monkeypatch.setattr("voicelog_sink.daemon.STUCK_S", 2.0)
+    if in_writer:
+        monkeypatch.setattr(here.daemon.deriver, "run_due", lambda *_: int(stuck.set() or answered.wait()))
+        assert stuck.wait(30)
+    try:
+        here.daemon.drain()
+        assert here.committed() == here.ends()
+        assert here.daemon._is_stuck
+    finally:
+        answered.set()
 
 
 def test_table_that_vanishes_stops_the_daemon_and_no_offset_moves(here: Setup) -> None:
