@@ -27,7 +27,7 @@ SHARE = 0.15
 
 
 class Deriver:
-    """Recomputes what is derived. `pending` and `waiting` are for any thread, the rest for the one with the store."""
+    """Recomputes what is derived. Used by the thread that has the store; `waiting` alone may be called by any."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Which minutes have to be rolled up again, and when. In memory, without I/O; safe for two threads.
+"""Which minutes have to be rolled up again, and when. In memory, without I/O. Used by one thread, `waiting` by any.
 
 What is announced, and goes into derived_pending, is an hour, so that there are few rows of them at any rate and for
 any number of metrics; a sink that adopts one rolls the whole hour up.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable
-from threading import Lock
 
 import attrs
 
@@ -82,17 +81,20 @@ class RollupWork:
         self._last_size = 0
         self._hours: dict[str, _Hour] = {}
         self._heap: list[tuple[int, str]] = []
-        self._lock = Lock()
 
     def __len__(self) -> int:
         return len(self._hours)
 
     def waiting(self) -> tuple[int, int | None]:
-        """Return how many minutes have something to do, and since when the one that waits longest."""
-        with self._lock:
-            since = [m.since_ms for hour in self._hours.values() for m in hour.minutes.values()]
-            since += [m.since_ms for hour in self._hours.values() for m in hour.taken or ()]
-            return len(since), min(since, default=None)
+        """Return how many minutes have something to do, and since when the one that waits longest.
+
+        For any thread: it looks at copies, which another thread can't change in mid-count. A minute that is just being
+        taken may be counted twice or not at all.
+        """
+        since: list[int] = []
+        for hour in self._hours.copy().values():
+            since += [minute.since_ms for minute in (*hour.minutes.copy().values(), *(hour.taken or ()))]
+        return len(since), min(since, default=None)
 
     def note(self, events: Iterable[Event], now_ms: int) -> list[Row]:
         """Note what events about to be written measured; return the rows that must be written with them."""
@@ -101,8 +103,7 @@ class RollupWork:
             return []
         self._batches += 1
         part = f"{self._sink_id}.{self._batches}"
-        with self._lock:
-            pending = [self._note(minute, part, now_ms) for minute in {place.minute for place in places}]
+        pending = [self._note(minute, part, now_ms) for minute in {place.minute for place in places}]
         rows = [part_row(place, part, grouped) for place, grouped in places.items()]
         return rows + [Row(DERIVED_PENDING.name, values) for values in pending if values]
 
@@ -145,13 +146,12 @@ class RollupWork:
         """
         jobs: list[HourJob] = []
         rows = 0
-        with self._lock:
-            while self._heap and self._heap[0][0] <= now_ms and len(jobs) < limit and rows < max_rows:
-                due_ms, key = heapq.heappop(self._heap)
-                hour = self._hours.get(key)
-                if hour and hour.due_ms == due_ms and hour.taken is None:
-                    jobs.append(_job(key, hour, now_ms))
-                    rows += hour.size * len(jobs[-1].minutes)
+        while self._heap and self._heap[0][0] <= now_ms and len(jobs) < limit and rows < max_rows:
+            due_ms, key = heapq.heappop(self._heap)
+            hour = self._hours.get(key)
+            if hour and hour.due_ms == due_ms and hour.taken is None:
+                jobs.append(_job(key, hour, now_ms))
+                rows += hour.size * len(jobs[-1].minutes)
         return jobs
 
     def settle(self, jobs: Iterable[HourJob], now_ms: int, idle_ms: int = IDLE_MS) -> list[Values]:
@@ -159,8 +159,7 @@ class RollupWork:
 
         An hour is held on to until `idle_ms` after its last event.
         """
-        with self._lock:
-            return [key_of(row) for job in jobs for row in self._settle(job, now_ms, idle_ms)]
+        return [key_of(row) for job in jobs for row in self._settle(job, now_ms, idle_ms)]
 
     def _settle(self, job: HourJob, now_ms: int, idle_ms: int) -> list[Values]:
         key, hour = job.hour, self._hours[job.hour]
@@ -182,43 +181,40 @@ class RollupWork:
 
     def put_back(self, jobs: Iterable[HourJob], now_ms: int) -> None:
         """Take back jobs that could not be done: they are due again a little later."""
-        with self._lock:
-            for job in jobs:
-                hour = self._hours.get(job.hour)
-                if hour and hour.taken is not None:
-                    hour.taken = None
-                    for number, minute in job.minutes.items():
-                        newer = hour.minutes.get(number, minute)
-                        hour.minutes[number] = Minute(now_ms + PUT_BACK_MS, minute.since_ms, newer.last, minute.tries)
-                    self._schedule(job.hour, hour, now_ms + PUT_BACK_MS)
+        for job in jobs:
+            hour = self._hours.get(job.hour)
+            if hour and hour.taken is not None:
+                hour.taken = None
+                for number, minute in job.minutes.items():
+                    newer = hour.minutes.get(number, minute)
+                    hour.minutes[number] = Minute(now_ms + PUT_BACK_MS, minute.since_ms, newer.last, minute.tries)
+                self._schedule(job.hour, hour, now_ms + PUT_BACK_MS)
 
     def hurry(self) -> None:
         """Make every minute due at once."""
-        with self._lock:
-            for key, hour in self._hours.items():
-                for minute in hour.minutes.values():
-                    minute.due_ms = 0
-                if hour.taken is None:
-                    self._schedule(key, hour, 0)
+        for key, hour in self._hours.items():
+            for minute in hour.minutes.values():
+                minute.due_ms = 0
+            if hour.taken is None:
+                self._schedule(key, hour, 0)
 
     def adopt(self, row: Values, now_ms: int) -> bool:
         """Take over a derived_pending row that the store holds; False where it is known, or there is no room."""
         key = row["key"]
-        with self._lock:
-            hour = self._hours.get(key)
-            if hour is None:
-                if len(self._hours) >= self._max_hours:
-                    return False
-                hour = self._hours[key] = _Hour(now_ms, [])
-            elif hour.taken is not None or any(key_of(known) == key_of(row) for known in hour.rows):
+        hour = self._hours.get(key)
+        if hour is None:
+            if len(self._hours) >= self._max_hours:
                 return False
-            hour.rows.insert(0, {**key_of(row), "added_at": row["added_at"]})
-            first = start_ms_of("hour", key) // MINUTE_MS
-            for number in range(first, first + 60):
-                known = hour.minutes.get(number)
-                hour.minutes[number] = Minute(now_ms, now_ms, known.last if known else "")
-            self._schedule(key, hour, now_ms)
-            return True
+            hour = self._hours[key] = _Hour(now_ms, [])
+        elif hour.taken is not None or any(key_of(known) == key_of(row) for known in hour.rows):
+            return False
+        hour.rows.insert(0, {**key_of(row), "added_at": row["added_at"]})
+        first = start_ms_of("hour", key) // MINUTE_MS
+        for number in range(first, first + 60):
+            known = hour.minutes.get(number)
+            hour.minutes[number] = Minute(now_ms, now_ms, known.last if known else "")
+        self._schedule(key, hour, now_ms)
+        return True
 
 
 def due_after(minute: int, now_ms: int, size: int = 0) -> int:

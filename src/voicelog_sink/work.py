@@ -1,4 +1,4 @@
-"""Which calls have to be recomputed, and when. In memory, without I/O; safe for two threads.
+"""Which calls have to be recomputed, and when. In memory, without I/O. Used by one thread, `waiting` by any.
 
 A call's row in derived_pending stays for as long as the call goes on.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator
-from threading import Lock
 
 import attrs
 
@@ -93,29 +92,30 @@ class Work:
         self._max_sessions = max_sessions
         self._entries: dict[str, _Entry] = {}
         self._heap: list[tuple[int, str]] = []
-        self._lock = Lock()
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def waiting(self) -> tuple[int, int | None]:
-        """Return how many calls have something to recompute, and since when the one that waits longest."""
-        with self._lock:
-            since = [entry.since_ms for entry in self._entries.values() if entry.since_ms is not None]
-            return len(since), min(since, default=None)
+        """Return how many calls have something to recompute, and since when the one that waits longest.
+
+        For any thread: it looks at a copy, which another thread can't change in mid-count.
+        """
+        seen = [entry.since_ms for entry in self._entries.copy().values()]
+        since = [since_ms for since_ms in seen if since_ms is not None]
+        return len(since), min(since, default=None)
 
     def note(self, events: Iterable[Event], now_ms: int) -> list[Values]:
         """Note events about to be written; return the derived_pending rows that must be written with them."""
         rows: dict[str, Values] = {}
-        with self._lock:
-            for event in events:
-                if event.session_id and event.session_id not in rows:
-                    row = self._row_for(event.session_id, now_ms)
-                    if row:
-                        rows[event.session_id] = row
-                entry = self._entries.get(event.session_id or "")
-                if entry:
-                    self._note(entry, event, now_ms)
+        for event in events:
+            if event.session_id and event.session_id not in rows:
+                row = self._row_for(event.session_id, now_ms)
+                if row:
+                    rows[event.session_id] = row
+            entry = self._entries.get(event.session_id or "")
+            if entry:
+                self._note(entry, event, now_ms)
         return list(rows.values())
 
     def _row_for(self, session_id: str, now_ms: int) -> Values | None:
@@ -150,13 +150,12 @@ class Work:
         """
         jobs: list[Job] = []
         rows = 0
-        with self._lock:
-            while self._heap and self._heap[0][0] <= now_ms and len(jobs) < limit and rows < max_rows:
-                due_ms, session_id = heapq.heappop(self._heap)
-                entry = self._entries.get(session_id)
-                if entry and entry.due_ms == due_ms and not entry.taken:
-                    jobs.append(self._job(entry))
-                    rows += entry.size
+        while self._heap and self._heap[0][0] <= now_ms and len(jobs) < limit and rows < max_rows:
+            due_ms, session_id = heapq.heappop(self._heap)
+            entry = self._entries.get(session_id)
+            if entry and entry.due_ms == due_ms and not entry.taken:
+                jobs.append(self._job(entry))
+                rows += entry.size
         return jobs
 
     def _job(self, entry: _Entry) -> Job:
@@ -169,8 +168,7 @@ class Work:
 
         A call without an end is held on to until `idle_ms` after its last event.
         """
-        with self._lock:
-            return [key_of(row) for job in jobs for row in self._settle(job, now_ms, idle_ms)]
+        return [key_of(row) for job in jobs for row in self._settle(job, now_ms, idle_ms)]
 
     def _settle(self, job: Job, now_ms: int, idle_ms: int) -> list[Values]:
         entry = self._entries[job.session_id]
@@ -199,12 +197,11 @@ class Work:
 
     def put_back(self, jobs: Iterable[Job], now_ms: int) -> None:
         """Take back jobs that could not be done: they are due again a little later."""
-        with self._lock:
-            for job in jobs:
-                entry = self._entries.get(job.session_id)
-                if entry and entry.taken:
-                    entry.taken = False
-                    self._unread_again(entry, job, now_ms + PUT_BACK_MS)
+        for job in jobs:
+            entry = self._entries.get(job.session_id)
+            if entry and entry.taken:
+                entry.taken = False
+                self._unread_again(entry, job, now_ms + PUT_BACK_MS)
 
     def _unread_again(self, entry: _Entry, job: Job, due_ms: int) -> None:
         for stream_id, seq in job.expected.items():
@@ -214,23 +211,21 @@ class Work:
 
     def hurry(self) -> None:
         """Make every call due at once."""
-        with self._lock:
-            for entry in self._entries.values():
-                if not entry.taken:
-                    self._schedule(entry, 0)
+        for entry in self._entries.values():
+            if not entry.taken:
+                self._schedule(entry, 0)
 
     def adopt(self, row: Values, now_ms: int) -> bool:
         """Take over a derived_pending row that the store holds; False where it is known, or there is no room."""
-        with self._lock:
-            entry = self._entries.get(row["key"])
-            if entry is None:
-                if len(self._entries) >= self._max_sessions:
-                    return False
-                entry = self._entries[row["key"]] = _Entry(row["key"], now_ms, [])
-            elif entry.taken or any(key_of(known) == key_of(row) for known in entry.rows):
+        entry = self._entries.get(row["key"])
+        if entry is None:
+            if len(self._entries) >= self._max_sessions:
                 return False
-            entry.rows.insert(0, {**key_of(row), "added_at": row["added_at"]})
-            entry.changed = True
-            entry.since_ms = entry.since_ms or now_ms
-            self._schedule(entry, now_ms)
-            return True
+            entry = self._entries[row["key"]] = _Entry(row["key"], now_ms, [])
+        elif entry.taken or any(key_of(known) == key_of(row) for known in entry.rows):
+            return False
+        entry.rows.insert(0, {**key_of(row), "added_at": row["added_at"]})
+        entry.changed = True
+        entry.since_ms = entry.since_ms or now_ms
+        self._schedule(entry, now_ms)
+        return True

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.builders import START_US, CallBuilder, health, realistic_call, sqlite_store
 
-from voicelog.events import Event
+from voicelog.events import Event, Metric
 from voicelog_sink.derived import Deriver
 from voicelog_sink.pending import ADOPT_AFTER_MS, BUCKETS
 from voicelog_sink.rows import rows_of
@@ -242,3 +244,24 @@ def test_work_takes_at_most_its_share_of_the_time(tmp_path: Path) -> None:
         now_s[0] = at_s
         assert deriver.run_due(NOW + AFTER_END_MS) == done
     store.close()
+
+
+def test_what_waits_can_be_asked_for_by_a_thread_while_another_works(store: Store) -> None:
+    deriver = deriver_of(store)
+    names = [f"call-{number}" for number in range(3_000)]
+    events: list[Event] = [
+        Metric(name="depth", value=1.0, session_id=name, stream_id=name, seq=1, ts=START_US) for name in names
+    ]
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            noted = pool.submit(lambda: [deriver.pending([event], NOW) for event in events])
+            seen = [0]
+            while not noted.done():
+                seen.append(deriver.waiting(NOW)[0])
+    finally:
+        sys.setswitchinterval(interval_s)
+    assert len(noted.result()) == len(events)
+    assert seen == sorted(seen)
+    assert deriver.waiting(NOW)[0] == len(names) + 1
