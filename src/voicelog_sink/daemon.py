@@ -58,7 +58,8 @@ class Daemon:
         self.metrics = metrics
         self.status = status
         self.store = store_of(settings)
-        self.deriver = Deriver(self.store, f"{settings.host}-{os.getpid()}-{uuid4().hex[:8]}")
+        sink_id = f"{settings.host}-{os.getpid()}-{uuid4().hex[:8]}"
+        self.deriver = Deriver(self.store, sink_id, slow_turn_ms=settings.slow_turn_ms)
         self.erasures = Erasures()
         self.pipeline = Pipeline(settings.max_message_bytes, settings.ttl_days, self.erasures)
         self.letters = DeadLetters(settings)

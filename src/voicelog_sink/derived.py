@@ -17,6 +17,7 @@ from voicelog_sink.rollups import Rollups
 from voicelog_sink.stores.base import Row, Store, Values
 from voicelog_sink.summaries import Summaries
 from voicelog_sink.tables import DERIVED_PENDING
+from voicelog_sink.tally import SLOW_TURN_MS
 from voicelog_sink.work import IDLE_MS, Work
 
 BUDGET_MS = 50
@@ -37,16 +38,17 @@ class Deriver:
         max_sessions: int = 100_000,
         max_hours: int = 3_000,
         clock: Callable[[], float] = time.monotonic,
+        slow_turn_ms: float = SLOW_TURN_MS,
     ) -> None:
         """Keep up to `max_sessions` calls and `max_hours` hours with measurements in memory.
 
-        Those above it wait in derived_pending for `adopt`.
+        Those above it wait in derived_pending for `adopt`. A turn of `slow_turn_ms` or more counts as slow.
         """
         self._store = store
         self._sink_id = sink_id
         self._session_work = Work(sink_id, max_sessions)
         self._rollup_work = RollupWork(sink_id, max_hours)
-        self._summaries = Summaries(store, self._session_work, clock)
+        self._summaries = Summaries(store, self._session_work, clock, slow_turn_ms)
         self._rollups = Rollups(store, self._rollup_work)
         self._clock = clock
         self._rested_at_s = -math.inf

@@ -12,6 +12,7 @@ from voicelog_sink.rows import event_of
 from voicelog_sink.stores.base import Store, StoreError, Values
 from voicelog_sink.summary import Summary, summarise, summary_rows
 from voicelog_sink.tables import DERIVED_PENDING, VOICE_INTERACTIONS
+from voicelog_sink.tally import SLOW_TURN_MS
 from voicelog_sink.work import IDLE_MS, Job, Work
 
 CHUNK_SESSIONS = 32
@@ -24,8 +25,15 @@ log = logging.getLogger(__name__)
 class Summaries:
     """Recomputes summaries, some at a time. Used by one thread, which uses the store."""
 
-    def __init__(self, store: Store, work: Work, clock: Callable[[], float] = time.monotonic) -> None:
-        """Do what `work` says."""
+    def __init__(
+        self,
+        store: Store,
+        work: Work,
+        clock: Callable[[], float] = time.monotonic,
+        slow_turn_ms: float = SLOW_TURN_MS,
+    ) -> None:
+        """Do what `work` says; a turn of `slow_turn_ms` or more counts as slow."""
+        self._slow_turn_ms = slow_turn_ms
         self._store = store
         self._work = work
         self._clock = clock
@@ -71,7 +79,7 @@ class Summaries:
 
     def _summarise(self, job: Job, rows: Iterable[Values]) -> Summary | None:
         try:
-            return summarise(job.reading(event_of(row) for row in rows))
+            return summarise(job.reading(event_of(row) for row in rows), self._slow_turn_ms)
         except StoreError:
             raise
         except Exception as exc:  # one call that trips a bug must not hold up all the others

@@ -12,7 +12,7 @@ from voicelog.events import Event, shard_of
 from voicelog_sink.rows import day_of, to_json
 from voicelog_sink.stores.base import Row, Values
 from voicelog_sink.tables import SESSION_SUMMARIES, SESSIONS_BY_DAY
-from voicelog_sink.tally import StreamCount, Tally
+from voicelog_sink.tally import SLOW_TURN_MS, StreamCount, Tally
 
 
 @attrs.frozen(kw_only=True)
@@ -62,9 +62,12 @@ class Summary:
         return day_of(self.started_at * 1000)
 
 
-def summarise(events: Iterable[Event]) -> Summary | None:
-    """Return the summary of one call's events, each given once, in any order; None without events."""
-    tally = Tally()
+def summarise(events: Iterable[Event], slow_turn_ms: float = SLOW_TURN_MS) -> Summary | None:
+    """Return the summary of one call's events, each given once, in any order; None without events.
+
+    A turn of `slow_turn_ms` or more counts as slow.
+    """
+    tally = Tally(slow_turn_ms)
     for event in events:
         tally.add(event)
     return Summary(**tally.fields()) if tally.rows_read else None

@@ -22,7 +22,7 @@ from voicelog.events import (
 from voicelog_sink.percentiles import percentiles
 
 SLOW_TURN_MS = 2000
-"""A turn is slow from this user_bot_latency_ms on."""
+"""A turn is slow from this user_bot_latency_ms on, where the setting slow_turn_ms says nothing else."""
 
 MAX_SPAN_MS = 100 * 365.25 * 86_400_000
 """What claims to have lasted longer than a century counts as a century."""
@@ -84,7 +84,8 @@ class _Stream:
 class Tally:
     """What is known of a call so far; `add` takes each event once, `fields` gives the summary's fields."""
 
-    def __init__(self) -> None:
+    def __init__(self, slow_turn_ms: float = SLOW_TURN_MS) -> None:
+        self.slow_turn_ms = slow_turn_ms
         self.rows_read = 0
         self.session_id = ""
         self.started_us: list[int] = []
@@ -198,7 +199,7 @@ class Tally:
         return {
             "user_bot_latency_p50_ms": p50,
             "user_bot_latency_max_ms": largest,
-            "slow_turns": sum(value >= SLOW_TURN_MS for value in self.latencies_ms),
+            "slow_turns": sum(value >= self.slow_turn_ms for value in self.latencies_ms),
             "excluded_turns": self.counts["turns"] - len(self.latencies_ms),
         }
 

@@ -172,6 +172,9 @@ def test_turn_is_slow_from_two_seconds_on(latency_ms: float, slow: int) -> None:
     call = CallBuilder()
     call.add(Turn, 0, user_bot_latency_ms=latency_ms, quality="ok")
     assert summary_for(call.events).slow_turns == slow
+    other = summarise(call.events, slow_turn_ms=1000)
+    assert other is not None
+    assert other.slow_turns == 1
 
 
 def test_what_nobody_reported_is_absent_and_not_zero() -> None:
