@@ -20,6 +20,7 @@ from voicelog_sink.rows import DAY_MS, day_of, event_of
 from voicelog_sink.stores.base import Store, Values
 from voicelog_sink.summary import Summary, names_of, summarise, summary_of
 from voicelog_sink.tables import SESSION_SUMMARIES, SESSIONS_BY_DAY, VOICE_INTERACTIONS
+from voicelog_sink.tally import SLOW_TURN_MS
 
 LAST = "last"
 """What stands for the newest call where a session id is expected."""
@@ -161,13 +162,13 @@ def sessions_between(
             yield summary
 
 
-def call(store: Store, session_id: str) -> Call | None:
+def call(store: Store, session_id: str, slow_turn_ms: float = SLOW_TURN_MS) -> Call | None:
     """Return a call, live or over, as its events say; None when nothing is known of it.
 
     Where the events have expired and the summary has not, the call has no turns.
     """
     events = [event_of(row) for row in store.select(VOICE_INTERACTIONS.name, [{"session_id": session_id}])]
-    summary = summarise(events) or _summary(store, session_id)
+    summary = summarise(events, slow_turn_ms) or _summary(store, session_id)
     return call_of(summary, events) if summary else None
 
 

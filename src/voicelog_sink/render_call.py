@@ -35,6 +35,7 @@ from voicelog_sink.render_facts import (
 from voicelog_sink.render_waterfall import lines
 from voicelog_sink.rows import QUIET_LEVELS
 from voicelog_sink.summary import Summary
+from voicelog_sink.tally import SLOW_TURN_MS
 from voicelog_sink.waterfall import of_turn
 
 STACK_LINES = 4
@@ -46,8 +47,9 @@ INDENT = "  "
 class CallPrinter:
     """Prints calls to one console; `stacks` shows stack traces whole."""
 
-    def __init__(self, console: Console, *, stacks: bool = False) -> None:
-        """Print to `console`, as wide as it is."""
+    def __init__(self, console: Console, *, stacks: bool = False, slow_turn_ms: float = SLOW_TURN_MS) -> None:
+        """Print to `console`, as wide as it is; a turn of `slow_turn_ms` or more is called slow."""
+        self._slow_turn_ms = slow_turn_ms
         self._console = console
         self._glyphs = glyphs(console)
         self._stacks = stacks
@@ -100,7 +102,7 @@ class CallPrinter:
         began = _after(turn.started_us / 1000 - summary.started_at)
         self._line()
         lasted = span(event.duration_ms) if event else "still open"
-        self._line(self._joined([name, began, lasted, cost_of(turn.stages), *turn_facts(event)]))
+        self._line(self._joined([name, began, lasted, cost_of(turn.stages), *turn_facts(event, self._slow_turn_ms)]))
         for heard in turn.heard:
             self._hanging("user", Text(safe(heard.transcript or "")))
         if turn.spoken:

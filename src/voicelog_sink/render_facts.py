@@ -10,7 +10,7 @@ from voicelog.events import Attempt, BargeIn, ErrorInfo, Event, Turn
 from voicelog_sink.calls import Call
 from voicelog_sink.render import STATUS_STYLES, count, ms, one_line, span, styled, usd
 from voicelog_sink.summary import Summary
-from voicelog_sink.tally import COMPLETE, MISSING, SLOW_TURN_MS, total
+from voicelog_sink.tally import COMPLETE, MISSING, total
 from voicelog_sink.waterfall import tool_of
 
 
@@ -44,13 +44,13 @@ def cost_of(stages: Sequence[Event]) -> str:
     return usd(total(costs)) if costs else ""
 
 
-def turn_facts(turn: Turn | None) -> Iterator[Text]:
-    """Yield how a turn went, where it went not as it should."""
+def turn_facts(turn: Turn | None, slow_turn_ms: float) -> Iterator[Text]:
+    """Yield how a turn went, where it went not as it should; slow is one of `slow_turn_ms` or more."""
     if turn is None:
         return
     if turn.was_interrupted:
         yield Text("interrupted", "yellow")
-    if turn.user_bot_latency_ms is not None and turn.user_bot_latency_ms >= SLOW_TURN_MS:
+    if turn.user_bot_latency_ms is not None and turn.user_bot_latency_ms >= slow_turn_ms:
         yield Text("slow", "yellow")
     if turn.end_reason == "session_closed":
         yield Text("cut off by the call's end", "yellow")

@@ -265,3 +265,13 @@ def test_what_waits_can_be_asked_for_by_a_thread_while_another_works(store: Stor
     assert len(noted.result()) == len(events)
     assert seen == sorted(seen)
     assert deriver.waiting(NOW)[0] == len(names) + 1
+
+
+def test_slow_turns_are_counted_from_where_the_setting_says(store: Store) -> None:
+    call = CallBuilder("call-1")
+    events = [call.turn(0, 1500, {"user_speech_end": 0, "playback_start": 1000}), call.ended(1500)]
+    deriver = deriver_of(store, slow_turn_ms=1000)
+    take_in(store, deriver, events)
+    deriver.run_all(NOW + AFTER_END_MS)
+    (row,) = store.select("session_summaries", [{"session_id": "call-1"}])
+    assert row["slow_turns"] == 1

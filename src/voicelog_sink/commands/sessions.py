@@ -82,8 +82,8 @@ def command(
 ) -> int:
     """List the calls, newest first: how long, how slow, what went wrong, what it cost.
 
-    p50 and max are of user_bot_latency_ms, over the turns whose quality is ok; a slow turn took 2 s or more; in "cut
-    in" turns the user spoke into the bot's speech. A call shows up a minute after it began.
+    p50 and max are of user_bot_latency_ms, over the turns whose quality is ok; a slow turn took the sink's slow_turn_ms
+    (2 s) or more; in "cut in" turns the user spoke into the bot's speech. A call shows up a minute after it began.
 
     Filters are joined: a call is listed when each of them holds. --text looks, whatever the case, in what was heard,
     answered, spoken and logged, in error messages, and in the call's id, user, end and attributes.

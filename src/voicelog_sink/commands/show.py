@@ -14,6 +14,8 @@ from voicelog_sink.reading import reading
 from voicelog_sink.render import console
 from voicelog_sink.render_call import CallPrinter
 
+SETTINGS = (*STORE_SETTINGS, "slow_turn_ms")
+
 EXAMPLE = """\b
 Examples:
   voicelog-sink show last
@@ -23,11 +25,11 @@ Examples:
 """
 
 
-@click.command(epilog=EXAMPLE + secrets_epilog(*STORE_SETTINGS))
+@click.command(epilog=EXAMPLE + secrets_epilog(*SETTINGS))
 @click.argument("session")
 @click.option("--stacks", is_flag=True, help="Show stack traces whole")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: session, turns, outside")
-@with_settings(*STORE_SETTINGS)
+@with_settings(*SETTINGS)
 def command(settings: Settings, session: str, stacks: bool, as_json: bool) -> int:
     """Show one call: what was said, where each turn's time went, what failed.
 
@@ -35,12 +37,12 @@ def command(settings: Settings, session: str, stacks: bool, as_json: bool) -> in
     """
     with reading(settings) as store:
         session_id = find(store, session, int(time.time() * 1000))
-        found = call(store, session_id)
+        found = call(store, session_id, settings.slow_turn_ms)
     if found is None:
         message = f"call {session_id!r} was erased while it was read"
         raise NoSuchSession(message)
     if as_json:
         click.echo(shapes.line(shapes.call_shape(found)))
     else:
-        CallPrinter(console(), stacks=stacks).print(found)
+        CallPrinter(console(), stacks=stacks, slow_turn_ms=settings.slow_turn_ms).print(found)
     return 0
