@@ -238,7 +238,7 @@ def test_regression_fails_a_build_and_says_what_it_is(run: Run) -> None:
 @pytest.mark.parametrize(
     ("names", "sentence"),
     [("no-such-name", "nothing to compare: no figure was measured for both 'calm' and 'brisk'; see what"),
-     ("stt", "nothing could be judged: no percentile has enough values, 72 of 'calm' and of 'brisk' for all of them; ")]
+     ("stt", "nothing could be judged: of 'calm' and 'brisk' each percentile has too few values, 72 of both")],
 )  # fmt: skip
 def test_build_that_can_not_be_judged_fails_with_what_it_lacks(run: Run, names: str, sentence: str) -> None:
     status, _, err = run("calm", "brisk", "--names", names, "--fail-on-regression", "5")

@@ -6,10 +6,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 from tests.builders import realistic_call, sqlite_store, troubled_call
 
 from voicelog.settings import load
+from voicelog_sink.compare import Side, compared, pairs
 from voicelog_sink.derived import Deriver
 from voicelog_sink.pending import BUCKETS
 from voicelog_sink.queries import call, find, sessions
@@ -54,7 +56,9 @@ def test_both_stores_give_the_same_calls_back(stores: tuple[Store, Store]) -> No
         assert list(store.select("derived_pending", [{"bucket": bucket} for bucket in range(BUCKETS)])) == []
         listed = sessions(store, now_ms - 3 * DAY_MS, now_ms + DAY_MS, 100)
         found = [find(store, given, now_ms) for given in ("last", "call-tr", "call-39")]
-        figures = stats(store, now_ms - DAY_MS, now_ms + DAY_MS, ("provider", "variant"))
+        figures: list[object] = [*stats(store, now_ms - DAY_MS, now_ms + DAY_MS, ("provider", "variant"))]
+        whole = Side(now_ms - DAY_MS, now_ms + DAY_MS, {"provider": "deepgram"})
+        figures += compared(pairs(store, whole, attrs.evolve(whole, since_ms=now_ms - 3 * DAY_MS), now_ms=now_ms))
         rolled_up = [derived(store, "metric_rollups"), derived(store, "metric_names")]
         answers.append((listed, found, [call(store, built.session_id) for built in calls], figures, rolled_up))
     assert answers[0] == answers[1]
