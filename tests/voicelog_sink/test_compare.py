@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -257,6 +258,13 @@ def test_periods_are_given_from_and_to(run: Run) -> None:
     assert (status, first["a_count"], first["b_count"]) == (0, 50, 600)
     narrow = run("4d..2d", "2d..", "--by", "period", "--names", "llm", "--json", "--where", "variant=calm")[1]
     assert json.loads(narrow.splitlines()[0])["b_count"] == 300
+
+
+def test_minute_between_two_periods_is_in_one_of_them(run: Run) -> None:
+    cut = datetime.fromtimestamp(time.time() - 3590, UTC).isoformat()
+    _, out, _ = run(f"4d..{cut}", f"{cut}..", "--by", "period", "--names", "llm", "--json")
+    rate = next(shape for shape in map(json.loads, out.splitlines()) if shape["measure"] == "error_rate")
+    assert rate["a_count"] + rate["b_count"] == 650
 
 
 @pytest.mark.parametrize(
