@@ -94,18 +94,22 @@ def command(
             until_ms = since_ms(until, now_ms) if until else open_end_ms(now_ms)
             return stats(store, since_ms(since, now_ms), until_ms, by, now_ms=now_ms, only=names)
 
+        def draw() -> None:
+            found = look()
+            click.clear()  # only now: what is there stays while the store works
+            show(found, since, until, as_json=False)
+
         if watch:
-            redraw(lambda: show(look(), since, until, as_json=False), lambda: time.sleep(WATCH_S))
+            redraw(draw, lambda: time.sleep(WATCH_S))
         else:
             show(look(), since, until, as_json)
     return 0
 
 
 def redraw(draw: Callable[[], None], pause: Callable[[], None]) -> None:
-    """Draw on an empty terminal, again and again; Ctrl-C is the way to end it, and no failure."""
+    """Draw again and again; Ctrl-C is the way to end it, and no failure."""
     try:
         while True:
-            click.clear()
             draw()
             pause()
     except KeyboardInterrupt:
