@@ -197,7 +197,8 @@ def test_watch_draws_anew_until_ctrl_c(capsys: pytest.CaptureFixture[str]) -> No
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
-    [(("stats", "--watch"), "it redraws a terminal, and stdout is none, or --json is given"),
+    [(("stats", "--since", "1h", "--until", "2h"), "--since 1h is not before --until 2h: expected the earlier moment"),
+     (("stats", "--watch"), "it redraws a terminal, and stdout is none, or --json is given"),
      (("sessions", "--since", "soon"), "'soon' is no time: expected a length such as 30m, 24h or 7d"),
      (("sessions", "--limit", "0"), "0 is not in the range x>=1"),
      (("stats", "--by", "stage,colour"), "'colour' is no group: expected some of stage, provider, model,"),

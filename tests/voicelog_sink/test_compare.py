@@ -273,6 +273,7 @@ def test_minute_between_two_periods_is_in_one_of_them(run: Run) -> None:
      (("a", "b", "--by", "period"), "'a' is no period such as 14d..7d or 7d..: 'a' is no time: expected"),
      (("7d", "7d..", "--by", "period"), "'7d' is no period: expected SINCE..UNTIL"),
      (("7d..14d", "7d..", "--by", "period"), "'7d..14d' is no period: expected SINCE..UNTIL, the first before"),
+     (("a", "b", "--since", "1h", "--until", "2h"), "--since 1h is not before --until 2h: expected the earlier"),
      (("a", "b", "--where", "colour=red"), "'colour=red': expected NAME=VALUE, where NAME is one of service, prov"),
      (("a", "b", "--where", "variant=c"), "--where variant=c: A and B are the variants already; leave it out"),
      (("a", "b", "--fail-on-regression", "-1"), "-1.0 is not in the range x>=0")],

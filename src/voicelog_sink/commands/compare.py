@@ -15,7 +15,7 @@ from voicelog_sink.compare import ERROR_RATE, CompareRow, Side, compared, judged
 from voicelog_sink.errors import SinkError
 from voicelog_sink.options import STORE_SETTINGS, secrets_epilog, with_settings
 from voicelog_sink.parts import METRIC, MINUTE_MS
-from voicelog_sink.period import since_ms, since_option, until_option
+from voicelog_sink.period import period_ms, since_ms, since_option, until_option
 from voicelog_sink.reading import reading
 from voicelog_sink.render import NOTHING, Column, console, count, ms, one_line, print_table
 from voicelog_sink.rolled import DIMENSIONS
@@ -113,7 +113,7 @@ def _side(text: str, by: str, since: str, until: str | None, where: dict[str, st
     if by in where:
         message = f"--where {by}={where[by]}: A and B are the {by}s already; leave it out"
         raise click.UsageError(message)
-    return Side(since_ms(since, now_ms), since_ms(until, now_ms) if until else open_end_ms(now_ms), {by: text, **where})
+    return Side(*period_ms(since, until, now_ms, open_end_ms(now_ms) - now_ms), {by: text, **where})
 
 
 def _period(text: str, now_ms: int) -> tuple[int, int]:

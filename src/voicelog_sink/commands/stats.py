@@ -14,7 +14,7 @@ from rich.text import Text
 from voicelog.settings import Settings
 from voicelog_sink import shapes
 from voicelog_sink.options import STORE_SETTINGS, secrets_epilog, with_settings
-from voicelog_sink.period import since_ms, since_option, until_option
+from voicelog_sink.period import period_ms, since_option, until_option
 from voicelog_sink.reading import reading
 from voicelog_sink.render import NOTHING, Column, console, ms, one_line, per_minute, print_table, usd
 from voicelog_sink.stats import ERROR_PERCENT, GROUPS, Percentiles, StatsRow, stats
@@ -87,12 +87,17 @@ def command(
     not ok. "first" is the time to the first item: token, audio chunk. Whole minutes are read, up to 400 days back, from
     metric_rollups; an event is in them within a minute of its arrival.
     """
+
+    def moments() -> tuple[int, int, int]:
+        now_ms = int(time.time() * 1000)
+        return *period_ms(since, until, now_ms, open_end_ms(now_ms) - now_ms), now_ms
+
+    moments()  # wrong use is told before a store is waited for
     with reading(settings) as store:
 
         def look() -> list[StatsRow]:
-            now_ms = int(time.time() * 1000)
-            until_ms = since_ms(until, now_ms) if until else open_end_ms(now_ms)
-            return stats(store, since_ms(since, now_ms), until_ms, by, now_ms=now_ms, only=names)
+            since_ms, until_ms, now_ms = moments()
+            return stats(store, since_ms, until_ms, by, now_ms=now_ms, only=names)
 
         def draw() -> None:
             found = look()
