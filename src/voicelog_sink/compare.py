@@ -48,7 +48,7 @@ class CompareRow:
     `difference` is `b` - `a`, between `low` and `high` with the confidence asked for; `percent` is it in percent of
     `a`. They are None where one side has fewer than `needed` values. `a_count` and `b_count` are the values that the
     measure is made of. `verdict` is higher, lower, unclear (the interval holds 0) or too_few. `regression`
-    says whether B is worse by more than was allowed; None where nothing was.
+    says whether B is worse by more than was allowed; None where that was not judged.
     """
 
     name: str
@@ -113,7 +113,7 @@ def judged(found: Sequence[Pair], allowed_percent: float) -> list[CompareRow]:
 
     Higher is worse for what is in milliseconds and for error rates; custom metrics are not judged, nor what has too few
     values. For this the confidence is raised with the number of measures (Bonferroni), so that of 40 comparisons
-    of equals at most about one has any regression, however many figures there are.
+    of equals at most about one has any regression, however many figures there are. `needed` is what that needs.
     """
     rows = compared(found)
     number = sum(_is_judged(row) for row in rows)
@@ -121,7 +121,7 @@ def judged(found: Sequence[Pair], allowed_percent: float) -> list[CompareRow]:
         return rows
     strict = compared(found, 1 - (1 - CONFIDENCE) / number)
     return [
-        attrs.evolve(row, regression=_is_worse(by, allowed_percent)) if _is_judged(by) else row
+        attrs.evolve(row, needed=by.needed, regression=_is_worse(by, allowed_percent) if _is_judged(by) else None)
         for row, by in zip(rows, strict, strict=True)
     ]
 

@@ -128,6 +128,8 @@ def test_regression_is_worse_than_allowed_and_not_by_chance(store: SqliteStore) 
         ("stt", "p95", None), ("stt", "error_rate", False),
     }  # fmt: skip
     assert not any(regression for _, _, regression in worse(40))
+    needed = {row.measure: row.needed for row in judged(found, 5)}
+    assert needed == {"p50": 9, "p95": 113, "error_rate": 1}
     better = judged(pairs(store, of("b"), of("a"), now_ms=NOW), 0)
     assert not any(row.regression for row in better)
 
@@ -239,7 +241,7 @@ def test_regression_fails_a_build_and_says_what_it_is(run: Run) -> None:
 @pytest.mark.parametrize(
     ("names", "sentence"),
     [("no-such-name", "nothing to compare: no figure was measured for both 'calm' and 'brisk'; see what"),
-     ("stt", "nothing could be judged: of 'calm' and 'brisk' each percentile has too few values, 72 of both")],
+     ("stt", "nothing could be judged: each percentile of 'calm' or 'brisk' has too few values, a p95 needs 72")],
 )  # fmt: skip
 def test_build_that_can_not_be_judged_fails_with_what_it_lacks(run: Run, names: str, sentence: str) -> None:
     status, _, err = run("calm", "brisk", "--names", names, "--fail-on-regression", "5")

@@ -140,8 +140,8 @@ def verdict(rows: Sequence[CompareRow], a: str, b: str, allowed_percent: float) 
     if all(row.regression is None for row in judgeable if row.measure != ERROR_RATE):
         needed = max(row.needed for row in rows)
         message = (
-            f"nothing could be judged: of {a!r} and {b!r} each percentile has too few values, {needed} of both are "
-            "enough for all of them; take a longer period"
+            f"nothing could be judged: each percentile of {a!r} or {b!r} has too few values, a p95 needs {needed} "
+            "or more of both; take a longer period"
         )
         raise SinkError(message)
     for row in judgeable:
