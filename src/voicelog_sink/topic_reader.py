@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message, TopicPartition
 
 from voicelog.settings import Settings
 from voicelog_sink.consumer import groupless, record_of
@@ -26,6 +26,9 @@ POLL_S = 0.2
 """How long a reader of what is yet to come waits before it says that nothing came."""
 STALL_S = 30.0
 """A broker that gives nothing for so long, while there is something, is taken for one that does not answer."""
+LOOK_AFTER_S = 30.0
+LOOK_TIMEOUT_S = 2.0
+"""How often a reader of what is yet to come looks for new partitions, and how long that may hold it up."""
 FIRST_TIME_MS = 0
 
 REFUSED = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED})
@@ -87,10 +90,15 @@ class TopicReader:
     def follow(self, starts: Mapping[Place, int]) -> Iterator[Record | None]:
         """Yield the records from these offsets on, for ever, and None whenever none came for a while.
 
-        A broker that goes away is waited for. Raises BrokerRefused, TopicsMissing.
+        Partitions that the topics get meanwhile are read from their beginning. A broker that goes away is waited for.
+        Raises BrokerRefused, TopicsMissing.
         """
         self._assign(starts)
+        known, looked_s = set(starts), time.monotonic()
         while True:
+            if time.monotonic() - looked_s >= LOOK_AFTER_S:
+                self._assign_new(known)
+                looked_s = time.monotonic()
             message = self._consumer.poll(POLL_S)
             if message is None:
                 yield None
@@ -98,13 +106,6 @@ class TopicReader:
                 yield record_of(message)
             else:
                 self._check(error)
-
-    def partitions(self, topic: str) -> int:
-        """Return how many partitions a topic has. Raises as `spans` does."""
-        try:
-            return len(self._places(topic))
-        except KafkaException as exc:
-            raise self._translated(exc.args[0]) from exc
 
     def _within(self, message: Message, left: dict[Place, int]) -> Iterator[Record]:
         """Yield the message where it lies before its partition's end; take a partition that is read out of `left`."""
@@ -124,8 +125,20 @@ class TopicReader:
     def _assign(self, starts: Mapping[Place, int]) -> None:
         self._consumer.assign([TopicPartition(*place, offset) for place, offset in starts.items()])
 
-    def _places(self, topic: str) -> list[Place]:
-        found = self._consumer.list_topics(topic, timeout=self._patience_s).topics[topic]
+    def _assign_new(self, known: set[Place]) -> None:
+        """Read the partitions too that are not known, and add them."""
+        try:
+            there = [place for topic in {topic for topic, _ in known} for place in self._places(topic, LOOK_TIMEOUT_S)]
+        except KafkaException as exc:
+            log.warning("the broker did not say which partitions there are: %s", exc.args[0].str())
+            return
+        new = [place for place in there if place not in known]
+        if new:
+            self._consumer.incremental_assign([TopicPartition(*place, OFFSET_BEGINNING) for place in new])
+            known.update(new)
+
+    def _places(self, topic: str, timeout_s: float | None = None) -> list[Place]:
+        found = self._consumer.list_topics(topic, timeout=timeout_s or self._patience_s).topics[topic]
         if found.error is not None:
             raise KafkaException(found.error)
         return [(topic, number) for number in sorted(found.partitions)]
