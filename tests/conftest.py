@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 
@@ -18,6 +19,15 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("VOICELOG_") and not name.startswith("VOICELOG_TEST_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Undo what a command of the sink set up, which would keep log records from the next test."""
+    logger, librdkafka = logging.getLogger("voicelog_sink"), logging.getLogger("voicelog_sink.librdkafka")
+    before = (logger.handlers[:], logger.level, logger.propagate, librdkafka.filters[:])
+    yield
+    logger.handlers[:], logger.level, logger.propagate, librdkafka.filters[:] = before
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,7 @@ from voicelog.events import (
     Metric,
     SessionEnded,
     SessionStarted,
+    StageEvent,
     StageStarted,
     SttResult,
     TtsResult,
@@ -24,8 +25,9 @@ from voicelog.events import (
 )
 from voicelog_sink.render import NOTHING, OTHER_STAGE_STYLE, STAGE_STYLES, STATUS_STYLES, count, ms, one_line, span
 from voicelog_sink.tail import is_error
+from voicelog_sink.waterfall import tool_of
 
-TIME, SESSION, STAGE, DURATION, WHO = 12, 18, 13, 9, 26
+TIME, SESSION, STAGE, DURATION, WHO = 12, 18, 15, 9, 22
 GAP = "  "
 NARROW = 110
 """Columns of a terminal below which it is left out who answered."""
@@ -36,6 +38,7 @@ def event_line(event: Event, width: int | None) -> Text:
     cells = _cells(event)
     if width is None:
         return Text(GAP).join(cells)
+    cells[3] = Text(cells[3].plain.rjust(DURATION))
     widths = (TIME, SESSION, STAGE, DURATION, WHO)
     fitted = [_fit(cell, columns) for cell, columns in zip(cells, widths, strict=False)]
     if width < NARROW:
@@ -60,7 +63,7 @@ def _cells(event: Event) -> list[Text]:
         Text(_clock(event.ts), "dim"),
         Text(one_line(event.session_id or event.key)),
         Text(one_line(stage), style),
-        Text(duration.rjust(DURATION)),
+        Text(duration),
         Text(_who(event), "dim"),
         _said(event),
     ]
@@ -102,6 +105,7 @@ _TELLERS: dict[str, Callable[[Any], str]] = {
     SttResult.TYPE: lambda event: cast("SttResult", event).transcript or "",
     LlmRequest.TYPE: lambda event: cast("LlmRequest", event).response or "",
     TtsResult.TYPE: lambda event: cast("TtsResult", event).text or "",
+    StageEvent.TYPE: tool_of,
     StageStarted.TYPE: lambda _: "still open",
     SessionStarted.TYPE: lambda event: f"variant {event.variant}" if event.variant else "",
     SessionEnded.TYPE: _ended,

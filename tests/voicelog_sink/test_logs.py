@@ -11,14 +11,6 @@ from voicelog.errors import ConfigError
 from voicelog_sink import logs
 
 
-@pytest.fixture(autouse=True)
-def _restored():
-    logger, librdkafka = logging.getLogger("voicelog_sink"), logging.getLogger("voicelog_sink.librdkafka")
-    before = (logger.handlers[:], logger.level, logger.propagate, librdkafka.filters[:])
-    yield
-    logger.handlers[:], logger.level, logger.propagate, librdkafka.filters[:] = before
-
-
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
     out, err = capsys.readouterr()
     assert out == ""

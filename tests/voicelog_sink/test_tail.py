@@ -90,13 +90,13 @@ def test_line_says_when_which_call_which_stage_how_long_by_whom_and_what() -> No
     call.add(Error, 2300, status="error", error=ErrorInfo(type="bot.Closed", message="gone"))
     call.ended(3000, disconnect_reason="user_hangup")
     assert lines([*call.events, health()]) == [
-        "10:00:01.234  call-7  stt     812 ms  deepgram/nova-3  Hello \N{REPLACEMENT CHARACTER}[2J there",
-        "10:00:02.000  call-7  tool      2.0 s  -  error TimeoutError: 2 s",
-        "10:00:02.100  call-7  metric          -  -  queue_depth 3.5 1",
-        "10:00:02.200  call-7  log          -  -  WARNING bot slow",
-        "10:00:02.300  call-7  error          -  -  error bot.Closed: gone",
-        "10:00:03.000  call-7  session_ended      3.0 s  -  6 events, user_hangup",
-        "10:00:00.000  ~voicelog-sink/sink-0  health          -  -  sink ok",
+        "10:00:01.234  call-7  stt  812 ms  deepgram/nova-3  Hello \N{REPLACEMENT CHARACTER}[2J there",
+        "10:00:02.000  call-7  tool  2.0 s  -  error TimeoutError: 2 s",
+        "10:00:02.100  call-7  metric  -  -  queue_depth 3.5 1",
+        "10:00:02.200  call-7  log  -  -  WARNING bot slow",
+        "10:00:02.300  call-7  error  -  -  error bot.Closed: gone",
+        "10:00:03.000  call-7  session_ended  3.0 s  -  6 events, user_hangup",
+        "10:00:00.000  ~voicelog-sink/sink-0  health  -  -  sink ok",
     ]
 
 
@@ -109,7 +109,7 @@ def test_line_on_a_terminal_is_cut_to_its_width_and_its_columns_stand_below_each
     assert {line[12:14] for line in made} == {"  "}
     if width >= 80:
         assert {line[32:34] for line in made} == {"  "}
-        assert {line[47:49] for line in made} == {"  "}
+        assert {line[49:51] for line in made} == {"  "}
 
 
 def test_every_type_of_event_has_a_line() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -9,7 +10,7 @@ from contextlib import closing
 import click
 
 from voicelog.settings import Settings
-from voicelog_sink import render_letter, shapes
+from voicelog_sink import logs, render_letter, shapes
 from voicelog_sink.consumer import topic_names
 from voicelog_sink.dlq import Counts, Filter, LetterRow, chunks, order_of, page, refusal, verdict
 from voicelog_sink.dlq_options import PLACE, Given, filter_options
@@ -21,7 +22,7 @@ from voicelog_sink.pipeline import Pipeline
 from voicelog_sink.progress import progress
 from voicelog_sink.render import console, count
 
-SETTINGS = (*BROKER_SETTINGS, "start_timeout_ms")
+SETTINGS = (*BROKER_SETTINGS, "start_timeout_ms", "log_format")
 REPLAY_SETTINGS = (*SETTINGS, "max_message_bytes", "ttl_days")
 CHUNK_LETTERS = 500
 CHUNK_BYTES = 16 * 1024 * 1024
@@ -88,6 +89,7 @@ def list_command(
 
     A letter is named by its partition and offset among the dead letters.
     """
+    logs.set_up(settings.log_format, logging.WARNING)
     wanted, counts = given.filter(settings), Counts()
     with DeadLetterReader(settings) as reader:
         order = order_of(next(reader.at([after]))) if after else None
@@ -121,6 +123,7 @@ def show_command(settings: Settings, letter: LetterPlace, most_bytes: int, as_js
     LETTER is PARTITION:OFFSET, as the list says. The value is printed as text where it is UTF-8, with control
     characters written out, and in hexadecimal digits otherwise.
     """
+    logs.set_up(settings.log_format, logging.WARNING)
     with DeadLetterReader(settings) as reader:
         found = next(reader.at([letter]))
     if as_json:
@@ -153,6 +156,7 @@ def replay_command(
     was stored already is stored once, however often it is replayed. What fails again becomes a new dead letter, whose
     replays --max-replays can tell from the old one's. Status 1 when any was not acknowledged.
     """
+    logs.set_up(settings.log_format, logging.WARNING)
     _check_which(letters, given, everything)
     wanted = given.filter(settings)
     pipeline, now_ms = Pipeline(settings.max_message_bytes, settings.ttl_days), int(time.time() * 1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 import time
@@ -11,7 +12,7 @@ import click
 
 from voicelog.events import EVENT_TYPES, Event
 from voicelog.settings import Settings
-from voicelog_sink import shapes
+from voicelog_sink import logs, shapes
 from voicelog_sink.options import BROKER_SETTINGS, secrets_epilog, with_settings
 from voicelog_sink.period import maybe_since_option, since_ms
 from voicelog_sink.render import console, count
@@ -20,7 +21,7 @@ from voicelog_sink.signals import stop_on_signals
 from voicelog_sink.tail import TailFilter
 from voicelog_sink.tailing import Tail
 
-SETTINGS = (*BROKER_SETTINGS, "start_timeout_ms")
+SETTINGS = (*BROKER_SETTINGS, "start_timeout_ms", "log_format")
 
 EXAMPLE = """\b
 Examples:
@@ -58,6 +59,7 @@ def command(
     It reads the topics and not the store, joins no consumer group and commits nothing. Events that come within half a
     second are put in order. Times are UTC.
     """
+    logs.set_up(settings.log_format, logging.WARNING)
     wanted = TailFilter(frozenset(session), frozenset(stage), frozenset(service), frozenset(types), errors)
     at_ms = None if since is None else since_ms(since, int(time.time() * 1000))
     stopped = threading.Event()
