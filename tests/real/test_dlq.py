@@ -64,9 +64,12 @@ def rows_in(store: Store, table: str) -> Iterator[Any]:
             yield sorted(row.items())
 
 
+@pytest.mark.parametrize("database", ["sqlite", "cql"])
 def test_letter_that_is_replayed_twice_is_stored_once_as_if_it_had_never_been_dead(
-    place: Place, dlq: Dlq, tmp_path: Path
+    place: Place, dlq: Dlq, tmp_path: Path, database: str, request: pytest.FixtureRequest
 ) -> None:
+    if database == "cql":
+        place = attrs.evolve(place, store=request.getfixturevalue("cql_url"))
     place.init()
     sent = [*calls(2, 9), *a_call("call-long", 9)]
     produce(place.brokers, messages(sent), place.prefix)
