@@ -155,9 +155,10 @@ def sessions_between(
     """Yield what `sessions` lists, all of it, from the call after the place `after` on; some are held at a time."""
     if after:
         until_ms = min(until_ms, after.started_at + 1)
-    listed = _listed(store, since_ms, until_ms)
-    fitting = (row for row in listed if (not after or after.is_before(row)) and wanted.fits(_listed_of(row)))
-    for summary in _summaries(store, fitting):
+    listed = (row for row in _listed(store, since_ms, until_ms) if not after or after.is_before(row))
+    if wanted != EVERY_CALL:
+        listed = (row for row in listed if wanted.fits(_listed_of(row)))
+    for summary in _summaries(store, listed):
         if wanted.fits(summary) and (not wanted.text or _says(store, summary, wanted.text)):
             yield summary
 

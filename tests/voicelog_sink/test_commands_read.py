@@ -100,6 +100,38 @@ def test_sessions_are_limited(run: Run, calls: list[CallBuilder]) -> None:
     assert [shape["session_id"] for shape in run("sessions", "--json", "--limit", "1").objects] == ["call-good"]
 
 
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [(("--slow",), ["call-trouble"]),
+     (("--slow", "1000"), ["call-good", "call-trouble"]),
+     (("--slow", "2901"), []),
+     (("--failed", "--interrupted"), ["call-trouble"]),
+     (("--variant", "b", "--service", "front-desk", "--provider", "openai"), ["call-good"]),
+     (("--model", "gpt"), []),
+     (("--text", "parking"), ["call-good"]),
+     (("--until", "1h"), [])],
+)  # fmt: skip
+def test_sessions_are_filtered(
+    run: Run, calls: list[CallBuilder], filters: tuple[str, ...], expected: list[str]
+) -> None:
+    assert [shape["session_id"] for shape in run("sessions", *filters, "--json").objects] == expected
+
+
+def test_filter_that_nothing_fits_is_named_as_a_reason(run: Run, calls: list[CallBuilder]) -> None:
+    assert run("sessions", "--slow", "9000") == (
+        0, "", "no calls since 24h for which all of that holds: look elsewhere with --since, such as --since 7d\n",
+    )  # fmt: skip
+
+
+def test_sessions_go_on_after_a_cursor(run: Run, calls: list[CallBuilder]) -> None:
+    first = run("sessions", "--limit", "1")
+    (whole,) = run("sessions", "--limit", "1", "--json").objects
+    assert first.err == f"there are more: go on with --after {whole['cursor']}, or take a higher --limit\n"
+    assert [s["session_id"] for s in run("sessions", "--after", whole["cursor"], "--json").objects] == ["call-trouble"]
+    (last,) = run("sessions", "--after", whole["cursor"], "--json").objects
+    assert run("sessions", "--after", last["cursor"]) == (0, "", "no more calls: the list ends here\n")
+
+
 def test_no_calls_is_no_failure_and_says_what_to_do_on_stderr(run: Run, calls: list[CallBuilder]) -> None:
     elsewhere = "since 1s: look elsewhere with --since, such as --since 7d"
     latest = "; the last minute's events may not be in yet"
@@ -200,6 +232,9 @@ def test_watch_draws_anew_until_ctrl_c(capsys: pytest.CaptureFixture[str]) -> No
     [(("stats", "--since", "1h", "--until", "2h"), "--since 1h is not before --until 2h: expected the earlier moment"),
      (("stats", "--watch"), "it redraws a terminal, and stdout is none, or --json is given"),
      (("sessions", "--since", "soon"), "'soon' is no time: expected a length such as 30m, 24h or 7d"),
+     (("sessions", "--after", "5"), "'5' is no place in the list: expected a `cursor` that `sessions --json` printed"),
+     (("sessions", "--slow", "much"), "'much' is not a valid float"),
+     (("sessions", "--since", "1h", "--until", "2h"), "--since 1h is not before --until 2h"),
      (("sessions", "--limit", "0"), "0 is not in the range x>=1"),
      (("stats", "--by", "stage,colour"), "'colour' is no group: expected some of stage, provider, model,"),
      (("show",), "Missing argument 'SESSION'")],

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import attrs
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.builders import START_US, CallBuilder, realistic_call, sqlite_store, store_calls, troubled_call
 
+from voicelog.settings import load
 from voicelog_sink.calls import call_of
-from voicelog_sink.queries import PAGE, NoSuchSession, call, find, sessions
+from voicelog_sink.queries import PAGE, NoSuchSession, Place, Wanted, call, find, sessions, sessions_page
 from voicelog_sink.rows import DAY_MS, rows_of
+from voicelog_sink.stores.base import Values
 from voicelog_sink.stores.sqlite import SqliteStore
-from voicelog_sink.summary import summarise, summary_rows
+from voicelog_sink.summary import Summary, summarise, summary_rows
 
 NOW = START_US // 1000
 HOUR_US = 3_600_000_000
@@ -88,6 +92,150 @@ def test_one_shard_with_many_pages_is_read_to_its_end(store: SqliteStore) -> Non
     store.write(rows)
     expected = [f"call-{n:03d}" for group in range(5, -1, -1) for n in range(group * 50, group * 50 + 50)]
     assert listed(store, NOW, NOW + 1000) == expected
+
+
+# --- filters and pages
+
+
+def called(session_id: str, **fields: Any) -> Summary:
+    summary = summarise(short_call(session_id, START_US).events)
+    assert summary is not None
+    return attrs.evolve(summary, **fields)
+
+
+names = st.none() | st.sampled_from("ab")
+summaries = st.builds(
+    called, st.just("call-1"), service=names, variant=names, providers=st.lists(st.sampled_from("ab")).map(tuple),
+    models=st.lists(st.sampled_from("ab")).map(tuple), errors=st.integers(0, 2), interruptions=st.integers(0, 2),
+    user_bot_latency_max_ms=st.none() | st.floats(0, 5),
+)  # fmt: skip
+wanteds = st.builds(
+    Wanted, service=names, provider=names, model=names, variant=names, slow_ms=st.none() | st.floats(0, 5),
+    failed=st.booleans(), interrupted=st.booleans(),
+)  # fmt: skip
+
+
+def fits_by_hand(wanted: Wanted, call: Summary) -> bool:
+    wrong = [
+        wanted.service is not None and call.service != wanted.service,
+        wanted.variant is not None and call.variant != wanted.variant,
+        wanted.provider is not None and wanted.provider not in call.providers,
+        wanted.model is not None and wanted.model not in call.models,
+        wanted.slow_ms is not None
+        and (call.user_bot_latency_max_ms is None or call.user_bot_latency_max_ms < wanted.slow_ms),
+        wanted.failed and call.errors == 0,
+        wanted.interrupted and call.interruptions == 0,
+    ]
+    return not any(wrong)
+
+
+@given(wanteds, summaries)
+def test_call_is_wanted_when_all_that_is_set_holds(wanted: Wanted, call: Summary) -> None:
+    assert wanted.fits(call) == fits_by_hand(wanted, call)
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(wanteds, st.lists(summaries, min_size=1, max_size=5))
+def test_list_holds_the_calls_that_are_wanted(
+    tmp_path_factory: pytest.TempPathFactory, wanted: Wanted, calls: list[Summary]
+) -> None:
+    store = sqlite_store(tmp_path_factory.mktemp("list") / "calls.db")
+    calls = [attrs.evolve(call, session_id=f"call-{n}") for n, call in enumerate(calls)]
+    store.write([row for call in calls for row in summary_rows(call)])
+    assert sessions(store, NOW, NOW + 1, 10, wanted) == [call for call in calls if fits_by_hand(wanted, call)]
+    store.close()
+
+
+def test_text_is_found_whatever_the_case_in_what_was_said_and_in_the_summary(store: SqliteStore) -> None:
+    said = short_call("call-said", START_US)
+    said.stage("stt", 5, 1, transcript="And for Sunday?"), said.stage("tts", 7, 1, text="GRÜSS Gott")
+    known = CallBuilder("call-known", start_us=START_US, user_id="okafor", stream_id="00000000000000ff")
+    known.started(attributes={"tenant": {"name": "Trattoria", "tables": [2, None]}})
+    store_calls(store, [said, known])
+
+    def found(text: str) -> list[str]:
+        return [call.session_id for call in sessions(store, NOW, NOW + 1, 10, Wanted(text=text))]
+
+    assert found("for sunday") == found("grüß") == found("CALL-SAID") == ["call-said"]
+    assert found("OKAFOR") == found("trattoria") == ["call-known"]
+    assert found("call") == ["call-known", "call-said"]
+    assert found("monday") == found("None") == []
+
+
+class WatchedStore(SqliteStore):
+    """A store that knows which partitions were read from it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(load({"store": f"sqlite:///{path}"}, {})[0], lambda: NOW)
+        self.read: dict[str, list[str]] = {"voice_interactions": [], "session_summaries": []}
+
+    def select(self, source: str, partitions: Sequence[Mapping[str, Any]], **bounds: Any) -> Iterator[Values]:
+        self.read.setdefault(source, []).extend(partition.get("session_id", "") for partition in partitions)
+        return super().select(source, partitions, **bounds)
+
+    def tuples(
+        self, source: str, names: Sequence[str], partitions: Sequence[Mapping[str, Any]], **bounds: Any
+    ) -> Iterator[tuple[Any, ...]]:
+        self.read.setdefault(source, []).extend(partition["session_id"] for partition in partitions)
+        return super().tuples(source, names, partitions, **bounds)
+
+
+def test_events_are_read_only_for_a_text_and_summaries_only_of_calls_that_may_be_wanted(tmp_path: Path) -> None:
+    full = sqlite_store(tmp_path / "calls.db")
+    store_calls(full, [short_call("call-1", START_US), troubled_call("call-2"), troubled_call("call-3", seed=3)])
+    full.close()
+    store = WatchedStore(tmp_path / "calls.db")
+    store.open(1000)
+    assert len(sessions(store, NOW, NOW + 1, 10, Wanted(failed=True))) == 2
+    assert store.read["voice_interactions"] == []
+    assert store.read["session_summaries"] == ["call-2", "call-3"]
+    assert len(sessions(store, NOW, NOW + 1, 10, Wanted(failed=True, text="sunday"))) == 2
+    assert store.read["voice_interactions"] == ["call-2", "call-3"]
+    store.close()
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=12), st.integers(1, 5))
+def test_pages_hold_each_call_once_whatever_begins_meanwhile(
+    tmp_path_factory: pytest.TempPathFactory, offsets_ms: list[int], limit: int
+) -> None:
+    store = sqlite_store(tmp_path_factory.mktemp("pages") / "calls.db")
+    store_calls(store, [short_call(f"call-{n:02d}", START_US + at * 1000) for n, at in enumerate(offsets_ms)])
+    expected = listed(store, NOW, NOW + 100)
+    found: list[str] = []
+    after: str | None = None
+    for number in range(len(offsets_ms)):
+        page = sessions_page(store, NOW, NOW + 100, limit, after=after)
+        found += [call.session_id for call in page.calls]
+        after = page.after
+        if after is None:
+            break
+        store_calls(store, [short_call(f"new-{number}", START_US + 10_000 + number)])
+    assert (found, after) == (expected, None)
+    store.close()
+
+
+def test_page_that_ends_with_the_list_says_so(store: SqliteStore) -> None:
+    store_calls(store, [short_call(f"call-{n}", START_US + n * 1000) for n in range(4)])
+    assert sessions_page(store, NOW, NOW + 9, 4).after is None
+    first = sessions_page(store, NOW, NOW + 9, 3)
+    assert first.after == f"{NOW + 1}:call-1"
+    assert sessions_page(store, NOW, NOW + 9, 1, after=first.after).after is None
+    assert sessions_page(store, NOW, NOW + 9, 3, after=f"{NOW}:call-0").calls == ()
+
+
+@pytest.mark.parametrize("token", ["", "5", "5:", ":call", "x:call", "-5:call", "²:call", "9" * 16 + ":call"])
+def test_wrong_cursor_says_what_was_expected(store: SqliteStore, token: str) -> None:
+    with pytest.raises(ValueError, match="is no place in the list: expected a `cursor` that `sessions --json` printed"):
+        Place.read(token)
+
+
+@given(st.integers(0, 10**15 - 1), st.text(min_size=1))
+def test_cursor_of_any_call_is_read_again(started_at: int, session_id: str) -> None:
+    assert Place.read(Place(started_at, session_id).token) == Place(started_at, session_id)
+
+
+# --- what the list leaves out
 
 
 def test_list_row_that_disagrees_with_its_summary_is_left_out(store: SqliteStore) -> None:
