@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 import attrs
@@ -18,26 +20,32 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @attrs.frozen
 class Column:
-    """One column; `kind` is one of tables.py's types. A TIME's values are epoch microseconds."""
+    """One column, read from the stored column `source`; `kind` is one of tables.py's types."""
 
     name: str
     kind: str
-    precise: bool = False
-
-    def value(self, row: Values) -> Any:
-        """Return the column's value in a row of the store, None where it is absent."""
-        if self.precise:
-            return row["ts_us"]
-        value = row[self.name]
-        return value * 1000 if self.kind == TIME and value is not None else value
+    source: str
 
 
 def columns_of(table: Table) -> tuple[Column, ...]:
     """Return the columns of a table's export."""
-    precise = "ts_us" in table.columns
-    return tuple(
-        Column(name, kind, precise and name == "ts") for name, kind in table.columns.items() if name not in PLACES
-    )
+    precise = {"ts": "ts_us"} if "ts_us" in table.columns else {}
+    kept = [(name, kind) for name, kind in table.columns.items() if name not in PLACES]
+    return tuple(Column(name, kind, precise.get(name, name)) for name, kind in kept)
+
+
+def reader(columns: Sequence[Column]) -> Callable[[Values], Sequence[Any]]:
+    """Return what takes the columns' values out of a row of the store: a TIME's are epoch microseconds."""
+    read = itemgetter(*(column.source for column in columns))
+    times = [place for place, column in enumerate(columns) if column.kind == TIME and column.source != "ts_us"]
+
+    def read_times(row: Values) -> Sequence[Any]:
+        values = list(read(row))
+        for place in times:
+            values[place] = None if values[place] is None else values[place] * 1000
+        return values
+
+    return read_times if times else read
 
 
 def moment_us(at_us: int) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import IO, Any
 
 from voicelog_sink.export import Export
-from voicelog_sink.export_columns import columns_of, moment_us
+from voicelog_sink.export_columns import columns_of, moment_us, reader
 from voicelog_sink.stores.base import Values
-from voicelog_sink.tables import BOOL, TIME
+from voicelog_sink.tables import BOOL, INT, REAL, SMALL, TEXT, TIME
 
 _SPECIAL = re.compile(r'[",\r\n]|^$|^\s|\s$')
 
@@ -50,13 +51,16 @@ class Csv(Writer):
 
     def __init__(self, export: Export, file: IO[bytes]) -> None:
         """Write the heading."""
-        self._columns = columns_of(export.table)
+        columns = columns_of(export.table)
+        self._read = reader(columns)
+        self._texts = [CSV_TEXTS[column.kind] for column in columns]
         self._file = file
-        self._line([column.name for column in self._columns])
+        self._line([column.name for column in columns])
 
     def write(self, row: Values) -> None:
         """Write one line, or more where a text has line breaks."""
-        self._line([csv_cell(column.kind, column.value(row)) for column in self._columns])
+        values = zip(self._texts, self._read(row), strict=True)
+        self._line(["" if value is None else text(value) for text, value in values])
 
     def finish(self) -> None:
         """Do nothing: every line is written already."""
@@ -65,13 +69,17 @@ class Csv(Writer):
         self._file.write((",".join(cells) + "\r\n").encode())
 
 
-def csv_cell(kind: str, value: Any) -> str:
-    """Return a value as CSV has it."""
-    if value is None:
-        return ""  # and an empty text is "": the csv module can't tell them apart before Python 3.12
-    if kind == TIME:
-        return moment_us(value)
-    if kind == BOOL:
-        return "true" if value else "false"
-    text = str(value)
-    return '"' + text.replace('"', '""') + '"' if isinstance(value, str) and _SPECIAL.search(text) else text
+def _quoted(text: str) -> str:
+    """Return a text as CSV has it, an empty one in quotes: the csv module can't write those before Python 3.12."""
+    return '"' + text.replace('"', '""') + '"' if _SPECIAL.search(text) else text
+
+
+CSV_TEXTS: dict[str, Callable[[Any], str]] = {
+    TEXT: _quoted,
+    INT: str,
+    SMALL: str,
+    REAL: repr,
+    BOOL: {True: "true", False: "false"}.__getitem__,
+    TIME: moment_us,
+}
+"""How CSV writes a value of each type."""

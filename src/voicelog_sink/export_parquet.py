@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import IO, Any, cast
 
 from voicelog_sink.errors import SinkError
 from voicelog_sink.export import Export
-from voicelog_sink.export_columns import columns_of
+from voicelog_sink.export_columns import columns_of, reader
 from voicelog_sink.export_formats import Writer
 from voicelog_sink.stores.base import Values
 from voicelog_sink.tables import BLOB, BOOL, INT, REAL, SMALL, TEXT, TIME
@@ -47,17 +48,18 @@ class Parquet(Writer):
             TEXT: pa.string(), INT: pa.int64(), SMALL: pa.int32(), REAL: pa.float64(), BOOL: pa.bool_(),
             TIME: pa.timestamp("us", tz="UTC"), BLOB: pa.binary(),
         }  # fmt: skip
-        self._columns = columns_of(export.table)
-        self._schema = pa.schema([(column.name, types[column.kind]) for column in self._columns])
+        columns = columns_of(export.table)
+        self._read = reader(columns)
+        self._schema = pa.schema([(column.name, types[column.kind]) for column in columns])
         self._way = _Way(file)
         self._writer = pa.parquet.ParquetWriter(cast("Any", self._way), self._schema, compression="zstd")
-        self._rows: list[list[Any]] = []
+        self._rows: list[Sequence[Any]] = []
         self._characters = 0
         self._batches: list[Any] = []
 
     def write(self, row: Values) -> None:
         """Keep the row; write a row group where enough is kept."""
-        values = [column.value(row) for column in self._columns]
+        values = self._read(row)
         self._rows.append(values)
         self._characters += sum(len(value) for value in values if isinstance(value, str))
         if len(self._rows) >= CHUNK_ROWS or self._characters >= CHUNK_CHARACTERS:

@@ -246,3 +246,14 @@ def test_parquet_goes_into_a_pipe_and_not_onto_a_terminal(calls: list[CallBuilde
     os.close(main_end), os.close(other_end)
     assert started.returncode == 2
     assert b"--format parquet is binary and stdout is a terminal: expected -o FILE, or a pipe" in err
+
+
+def test_rows_are_counted_on_a_terminal_and_not_in_what_is_exported(calls: list[CallBuilder], path: Path) -> None:
+    main_end, other_end = os.openpty()
+    command = [sys.executable, "-m", "voicelog_sink", "export", "--store", f"sqlite:///{path}"]
+    done = subprocess.run(command, env=environment() | {"TERM": "xterm"}, stdout=subprocess.PIPE, stderr=other_end)
+    os.close(other_end)
+    told = os.read(main_end, 10_000)
+    os.close(main_end)
+    assert (done.returncode, done.stdout.count(b"\n")) == (0, 41)
+    assert b"no events yet" in told

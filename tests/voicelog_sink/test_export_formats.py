@@ -25,7 +25,7 @@ from tests.strategies import events, names
 from voicelog import wire
 from voicelog_sink import export_parquet
 from voicelog_sink.export import EXPORTS
-from voicelog_sink.export_columns import columns_of, moment_us
+from voicelog_sink.export_columns import columns_of, moment_us, reader
 from voicelog_sink.export_formats import Csv, JsonLines, Writer
 from voicelog_sink.export_parquet import Parquet, ParquetMissing
 from voicelog_sink.rows import event_of
@@ -79,7 +79,7 @@ def test_csv_holds_every_field_of_every_event(given: list[Any]) -> None:
     text = written(Csv, map(values_of_event, given)).decode()
     heading, *lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     assert heading == [column.name for column in columns]
-    expected = [[column.value(values_of_event(event)) for column in columns] for event in given]
+    expected = [list(reader(columns)(values_of_event(event))) for event in given]
     found = [
         [CSV_TYPES[c.kind](cell) if cell else None for c, cell in zip(columns, line, strict=True)] for line in lines
     ]
