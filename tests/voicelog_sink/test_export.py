@@ -21,7 +21,7 @@ from voicelog_sink.queries import sessions
 from voicelog_sink.rows import DAY_MS, event_of, rows_of
 from voicelog_sink.stores.base import Store, Values
 from voicelog_sink.stores.sqlite import SqliteStore
-from voicelog_sink.summary import summarise, summary_of
+from voicelog_sink.summary import summarise, summary_of, summary_rows
 
 NOW = START_US // 1000
 MINUTE_US = 60_000_000
@@ -205,7 +205,9 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("full") / "calls.db"
     store = sqlite_store(path)
     calls = [troubled_call(f"call-{n:03d}", seed=n, start_us=START_US + n * 7 * MINUTE_US) for n in range(300)]
-    store_calls(store, calls)
+    summaries = [summarise(call.events) for call in calls]
+    rows = [row for call in calls for event in call.events for row in rows_of(event)]
+    assert store.write(rows + [row for summary in summaries if summary for row in summary_rows(summary)]) == []
     store.close()
     return path
 
