@@ -41,7 +41,7 @@ print("produced", flush=True)
 
 LINGERING = """
 import os, subprocess, sys, time
-globals().pop("producer", None)  # else it is taken apart at the end, which may last for longer than a signal is waited for
+globals().pop("producer", None)  # taken apart at the end it might last for longer than a signal is waited for
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 print("pids", os.getpid(), child.pid, flush=True)
 time.sleep(600)

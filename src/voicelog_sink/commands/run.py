@@ -19,8 +19,10 @@ from voicelog_sink.workers import Workers
 
 log = logging.getLogger(__name__)
 
-COLLECT_AFTER = 30_000
-"""Objects made before Python looks for garbage in cycles: a batch makes about as many, and few of them are in one."""
+COLLECT_AFTER = (20_000, 5, 10)
+"""Objects made before Python looks for garbage in cycles, and how often before it looks at older ones: a batch makes
+about as many, and what is on its way to a CQL store is in cycles, whole rows with it, so the second is low.
+"""
 
 SETTINGS = (*BROKER_SETTINGS, *STORE_SETTINGS, *LOOP_SETTINGS, "workers")
 
@@ -80,4 +82,4 @@ def spare_collector() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(COLLECT_AFTER, 20, 20)
+    gc.set_threshold(*COLLECT_AFTER)
