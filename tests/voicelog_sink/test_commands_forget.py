@@ -59,7 +59,7 @@ def erasures(path: Path) -> list[str]:
 def test_dry_run_says_what_would_go_and_changes_nothing(run: Run, path: Path) -> None:
     status, out, _ = run("call-0", "--dry-run")
     assert status == 0
-    assert out.startswith("1 calls, ")
+    assert out.startswith("1 call, ")
     assert " rows would be erased: " in out
     assert "in voice_interactions" in out
     assert "The broker was not asked" in out
@@ -94,7 +94,7 @@ def test_person_goes_with_every_call_and_is_written_down(run: Run, path: Path) -
 def test_call_that_is_not_stored_yet_is_written_down(run: Run, path: Path) -> None:
     status, out, _ = run("call-9", "--yes", "--no-wait")
     assert status == 0
-    assert out.startswith("1 calls, 0 rows erased: nothing stored\n")
+    assert out.startswith("1 call, 0 rows erased: nothing stored\n")
     assert (sessions(path), erasures(path)) == (["call-0", "call-1", "call-2"], ["session:call-9"])
 
 

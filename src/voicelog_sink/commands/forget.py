@@ -19,7 +19,7 @@ from voicelog_sink.errors import SinkError
 from voicelog_sink.forget import erase, record, sessions_of, traces
 from voicelog_sink.options import BROKER_SETTINGS, STORE_SETTINGS, secrets_epilog, with_settings
 from voicelog_sink.reading import reading
-from voicelog_sink.render import console
+from voicelog_sink.render import console, count
 from voicelog_sink.stores.base import Store
 from voicelog_sink.topics import TopicAdmin
 
@@ -117,7 +117,7 @@ def confirm(sessions: Sequence[str], user: str | None, rows: Mapping[str, int]) 
     if not sys.stdin.isatty():
         message = "nobody can be asked here: say --yes, or --dry-run to see what would be erased"
         raise click.UsageError(message)
-    whom = f"{len(sessions)} calls of {user!r}" if user is not None else ", ".join(sessions)
+    whom = f"{count(len(sessions), 'call')} of {user!r}" if user is not None else ", ".join(sessions)
     click.confirm(f"Erase {whom} ({_tables(rows)})? This can't be undone", abort=True, err=True)
 
 
@@ -141,7 +141,7 @@ def tell(
         click.echo(shapes.line(shape))
         return
     verb = "would be erased" if at_ms is None else "erased"
-    click.echo(f"{len(sessions)} calls, {sum(rows.values())} rows {verb}: {_tables(rows)}")
+    click.echo(f"{count(len(sessions), 'call')}, {count(sum(rows.values()), 'row')} {verb}: {_tables(rows)}")
     click.echo(_remains(kept, int(time.time() * 1000)))
 
 
@@ -160,4 +160,4 @@ def _remains(kept: dict[str, int] | str, now_ms: int) -> str:
 
 
 def _tables(rows: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} in {table}" for table, count in sorted(rows.items())) or "nothing stored"
+    return ", ".join(f"{number:,} in {table}" for table, number in sorted(rows.items())) or "nothing stored"

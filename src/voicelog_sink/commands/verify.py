@@ -23,6 +23,7 @@ from voicelog_sink.reading import reading
 from voicelog_sink.render import Column, console, one_line, print_table
 from voicelog_sink.stores.base import Store
 from voicelog_sink.topic_reader import TopicReader
+from voicelog_sink.topics import TopicAdmin
 from voicelog_sink.verify import OUTCOMES, Gap, Ledger, Rules, gaps, verify
 
 SETTINGS = (*BROKER_SETTINGS, *STORE_SETTINGS, "group", "ttl_days")
@@ -63,6 +64,7 @@ def command(settings: Settings, since: str, until: str | None, as_json: bool) ->
 
 def examined(settings: Settings, store: Store, from_ms: int, until_ms: int | None, now_ms: int) -> Ledger:
     """Return what became of the messages of the time; blocks while all of them are read."""
+    TopicAdmin(settings).wait(settings.start_timeout_ms)
     topics = topic_names(settings.topic_prefix)
     standings = GroupAdmin(settings).standings(topics)
     committed = {(s.topic, s.partition): s.committed for s in standings if s.committed is not None}
