@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import attrs
@@ -148,6 +148,6 @@ def of_disk(folder: str, free_bytes: int) -> Finding:
     return Finding("disk", status, what, "make room, lower VOICELOG_TTL_DAYS, or move the file (VOICELOG_STORE)")
 
 
-def unknown(names: Mapping[str, str]) -> list[Finding]:
-    """Return findings for what could not be looked at, by name with the reason."""
-    return [Finding(name, "unknown", why) for name, why in names.items()]
+def unknown(names: Iterable[str], why: str) -> list[Finding]:
+    """Return findings for what could not be looked at, with the reason."""
+    return [Finding(name, "unknown", why) for name in names]

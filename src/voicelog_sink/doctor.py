@@ -40,7 +40,7 @@ def _broker(settings: Settings) -> Iterator[Finding]:
         topics.wait(settings.start_timeout_ms)
     except SinkError as exc:
         yield Finding("broker", "failed", str(exc))
-        yield from checkup.unknown(dict.fromkeys(("topics", "rights", "sinks", "lag", "dead letters"), "no broker"))
+        yield from checkup.unknown(("topics", "rights", "sinks", "lag", "dead letters"), "no broker")
         return
     yield Finding("broker", "ok", f"answers at {settings.brokers}")
     names = [topic.name for topic in wanted(settings)]
@@ -80,7 +80,7 @@ def _store(settings: Settings) -> Iterator[Finding]:
                 yield from _guarded("store's clock", lambda: [checkup.of_clock("store's clock", _ahead_ms(store))])
     except (SinkError, StoreError) as exc:
         yield Finding("store", "failed", str(exc))
-        yield from checkup.unknown(dict.fromkeys(("schema", "store's rights"), "no store"))
+        yield from checkup.unknown(("schema", "store's rights"), "no store")
     if local:
         folder = os.path.dirname(os.path.abspath(sqlite_path(settings.store)))
         yield from _guarded("disk", lambda: [checkup.of_disk(folder, shutil.disk_usage(folder).free)])

@@ -6,7 +6,7 @@ What stays are rollups and their parts: figures that name no person, no call and
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from operator import itemgetter
 
@@ -27,11 +27,36 @@ Key = tuple[str, Values]
 
 
 @attrs.frozen
-class Traces:
-    """How many rows the store has of each call, by table."""
+class Erased:
+    """Which calls were erased, and how many rows by table."""
 
-    rows: dict[str, int]
     sessions: tuple[str, ...]
+    rows: dict[str, int]
+
+
+def forget(
+    store: Store, sessions: Sequence[str], user: str | None, like: Erasure, settle: Callable[[], None]
+) -> Erased:
+    """Erase calls for good, or with `user` a person, whose calls they are; `like` has the moment and the reason.
+
+    Writes the erasures down, deletes, calls `settle` to wait until every sink knows, deletes what they had on the way
+    or wrote of other calls of the person, and purges the store's files. Blocks for all of it. Raises StoreError as the
+    store does, and SinkError where something is left: it can be done again.
+    """
+    if user is not None:
+        _record(store, [attrs.evolve(like, kind="user", name=user)])
+    _record_calls(store, sessions, like)
+    rows = erase(store, sessions)
+    settle()
+    late = [name for name in (sessions_of(store, user) if user is not None else ()) if name not in sessions]
+    _record_calls(store, late, like)
+    everyone = (*sessions, *late)
+    rows += erase(store, everyone)
+    store.purge()
+    if left := traces(store, everyone):
+        message = f"{left.total()} rows were written again meanwhile: run it again"
+        raise SinkError(message)
+    return Erased(everyone, dict(rows))
 
 
 def sessions_of(store: Store, user_id: str) -> list[str]:
@@ -40,12 +65,9 @@ def sessions_of(store: Store, user_id: str) -> list[str]:
     return sorted(row["session_id"] for row in found)
 
 
-def traces(store: Store, sessions: Sequence[str]) -> Traces:
-    """Return what the store has of these calls; reads all of it. Raises StoreError as the store does."""
-    counts: Counter[str] = Counter()
-    for session_id in sessions:
-        counts.update(table for table, _ in _keys(store, session_id))
-    return Traces(dict(counts), tuple(sessions))
+def traces(store: Store, sessions: Iterable[str]) -> Counter[str]:
+    """Return how many rows the store has of these calls, by table; reads all of it. Raises StoreError as it does."""
+    return Counter(table for session_id in sessions for table, _ in _keys(store, session_id))
 
 
 def erase(store: Store, sessions: Iterable[str]) -> Counter[str]:
@@ -62,11 +84,13 @@ def erase(store: Store, sessions: Iterable[str]) -> Counter[str]:
     return counts
 
 
-def record(store: Store, erasures: Iterable[Erasure]) -> None:
+def _record_calls(store: Store, sessions: Iterable[str], like: Erasure) -> None:
+    _record(store, [attrs.evolve(like, kind="session", name=name) for name in sessions])
+
+
+def _record(store: Store, erasures: Iterable[Erasure]) -> None:
     """Write down that they were erased, so that nothing that comes later is stored."""
-    rows = [erasure.row for erasure in erasures]
-    refused = store.write(rows)
-    if refused:
+    if refused := store.write([erasure.row for erasure in erasures]):
         message = f"an erasure can't be written down: {refused[0].message}"
         raise SinkError(message)
 

@@ -54,15 +54,15 @@ class Keeper:
         letters: DeadLetters,
         metrics: Metrics,
         status: Status,
-        erasures: Erasures | None = None,
+        erasures: Erasures,
     ) -> None:
         """Join the parts; does nothing yet."""
-        self._erasures = Erasures() if erasures is None else erasures
         self._store = store
         self._deriver = deriver
         self._letters = letters
         self._metrics = metrics
         self._status = status
+        self._erasures = erasures
         self._breaker = Breaker()
         self._requests = RequestLog(metrics, lambda: status.beat("writer"))
         store.on_asked = self._requests.note

@@ -7,6 +7,7 @@ microseconds.
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,13 +16,16 @@ import msgspec
 
 from voicelog.events import Event
 from voicelog_sink.calls import Call, CallTurn
+from voicelog_sink.checkup import Finding
 from voicelog_sink.compare import CompareRow
 from voicelog_sink.dlq import Counts, LetterRow, Verdict
+from voicelog_sink.forget import Erased
 from voicelog_sink.letters import Letter, session_of, text_of
 from voicelog_sink.queries import Place
 from voicelog_sink.stats import StatsRow
 from voicelog_sink.stores.base import Values
 from voicelog_sink.summary import Summary
+from voicelog_sink.verify import OUTCOMES, Gap, Ledger
 
 Shape = dict[str, Any]
 
@@ -112,6 +116,26 @@ def letter_shape(letter: Letter) -> Shape:
         "size_bytes": letter.size_bytes,
         **_bytes_shape("value", letter.value),
     }
+
+
+def ledger_shape(ledger: Ledger, lost: Iterable[Gap]) -> Shape:
+    """Return `topics` (counts by outcome), `missing` (the messages that are named) and `gaps` (calls with holes)."""
+    return {
+        "topics": {topic: {name: counts[name] for name in OUTCOMES} for topic, counts in sorted(ledger.counts.items())},
+        "missing": [attrs.asdict(missing) for missing in ledger.missing],
+        "gaps": [attrs.asdict(gap) for gap in lost],
+    }
+
+
+def finding_shape(finding: Finding) -> Shape:
+    """Return what doctor found: `name`, `status`, `what`, `remedy`."""
+    return attrs.asdict(finding)
+
+
+def erased_shape(erased: Erased, at_ms: int | None, topics_ms: dict[str, int] | None) -> Shape:
+    """Return `sessions`, `rows` by table, `erased_at` (null for a dry run), `topics_ms` (null without the broker)."""
+    told = {"sessions": list(erased.sessions), "rows": erased.rows}
+    return told | {"erased_at": moment(at_ms), "topics_ms": topics_ms}
 
 
 def counts_shape(counts: Counts) -> Shape:

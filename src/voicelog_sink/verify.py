@@ -31,6 +31,8 @@ MOST_NAMED = 1_000
 
 Offset = tuple[str, int, int]
 """Topic, partition, offset."""
+Partition = tuple[Any, ...]
+"""A table's name, and the values of its partition key."""
 
 
 @attrs.frozen
@@ -159,21 +161,20 @@ def _not_stored(record: Record, rules: Rules, ledger: Ledger, session_id: str | 
 
 def _there(store: Store, rows: Sequence[Row]) -> list[bool]:
     """Return for each row whether the store has one of its key."""
-    partitions: defaultdict[tuple[str, tuple[Any, ...]], list[Row]] = defaultdict(list)
+    partitions: defaultdict[Partition, list[Row]] = defaultdict(list)
     for row in rows:
-        partitions[row.table, tuple(row.values[name] for name in TABLES[row.table].partition_key)].append(row)
-    found = {(*key, name) for key, asked in partitions.items() for name in _names(store, *key, asked)}
-    return [
-        (row.table, tuple(row.values[name] for name in TABLES[row.table].partition_key), _name(row)) in found
-        for row in rows
-    ]
+        partitions[_partition(row)].append(row)
+    found = {(partition, name) for partition, asked in partitions.items() for name in _stored(store, partition, asked)}
+    return [(_partition(row), (row.values["stream_id"], row.values["seq"])) in found for row in rows]
 
 
-def _names(store: Store, table: str, partition: tuple[Any, ...], rows: Sequence[Row]) -> Iterator[tuple[Any, ...]]:
+def _stored(store: Store, partition: Partition, rows: Sequence[Row]) -> Iterator[tuple[Any, ...]]:
+    """Yield the stream_id and seq of what a partition has in the time of these rows."""
+    table, *values = partition
+    key = dict(zip(TABLES[table].partition_key, values, strict=True))
     times_ms = [row.values["ts"] for row in rows]
-    key = dict(zip(TABLES[table].partition_key, partition, strict=True))
     return store.tuples(table, ("stream_id", "seq"), [key], since_ms=min(times_ms), until_ms=max(times_ms) + 1)
 
 
-def _name(row: Row) -> tuple[Any, ...]:
-    return (row.values["stream_id"], row.values["seq"])
+def _partition(row: Row) -> Partition:
+    return (row.table, *(row.values[name] for name in TABLES[row.table].partition_key))

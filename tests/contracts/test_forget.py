@@ -11,8 +11,10 @@ from tests.builders import CallBuilder, realistic_call, store_calls, troubled_ca
 from tests.contracts.store_kit import opened, unique
 
 from voicelog import wire
+from voicelog_sink import forget as module
 from voicelog_sink.erasures import Erasure, Erasures
-from voicelog_sink.forget import erase, record, sessions_of, traces
+from voicelog_sink.errors import SinkError
+from voicelog_sink.forget import erase, forget, sessions_of, traces
 from voicelog_sink.pipeline import Pipeline, Record
 from voicelog_sink.rows import rows_of
 from voicelog_sink.stores.base import Row, Store
@@ -56,7 +58,11 @@ def everything(store: Store) -> dict[str, list[Any]]:
     }
 
 
-def test_erased_call_is_in_no_table_and_every_other_row_stays(store: Store) -> None:
+@pytest.mark.parametrize("chunk", [7, 500])
+def test_erased_call_is_in_no_table_and_every_other_row_stays(
+    store: Store, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CHUNK", chunk)  # with 7, rows go while the call is still being read
     user = f"user-{unique()}"
     gone, stays = secret_call(f"gone-{unique()}", user), secret_call(f"stays-{unique()}", user)
     store.write(rows_for(stays))
@@ -64,9 +70,9 @@ def test_erased_call_is_in_no_table_and_every_other_row_stays(store: Store) -> N
     rows = rows_for(gone)
     assert store.write(rows) == []
     found = traces(store, [gone.session_id])
-    assert sum(found.rows.values()) == len(rows)
-    assert erase(store, [gone.session_id]) == found.rows
-    assert traces(store, [gone.session_id]).rows == {}
+    assert found.total() == len(rows)
+    assert erase(store, [gone.session_id]) == found
+    assert traces(store, [gone.session_id]) == {}
     assert everything(store) == before
     assert sessions_of(store, user) == [stays.session_id]
 
@@ -109,12 +115,25 @@ def test_erasing_that_was_cut_short_is_finished_by_the_next(store: Store) -> Non
 def test_what_was_erased_is_read_back_and_never_stored_again(store: Store) -> None:
     call = realistic_call(f"again-{unique()}", start_us=start_us(), user_id=f"user-{unique()}")
     at_ms = int(time.time() * 1000)
-    record(store, [Erasure("session", call.session_id, at_ms, "ticket 1")])
+    forget(store, [call.session_id], None, Erasure("session", "", at_ms, "ticket 1"), settle=lambda: None)
     erasures = Erasures()
     erasures.load(store)
     records = [Record("t", 0, i, None, wire.encode(event).value, (), at_ms) for i, event in enumerate(call.events)]
     batch = Pipeline(10**6, 90, erasures).sort(records, at_ms)
     assert (batch.rows, batch.events, batch.dead, batch.erased) == ([], [], [], len(records))
+
+
+def test_rows_that_keep_coming_back_are_told_and_it_can_be_done_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = secret_call(f"back-{unique()}", "u")
+    like = Erasure("session", "", int(time.time() * 1000))
+    monkeypatch.setattr(store, "purge", lambda: store.write(rows_for(call)))
+    with pytest.raises(SinkError, match=f"{len(rows_for(call))} rows were written again meanwhile: run it again"):
+        forget(store, [call.session_id], None, like, settle=lambda: None)
+    monkeypatch.undo()
+    forget(store, [call.session_id], None, like, settle=lambda: None)
+    assert traces(store, [call.session_id]) == {}
 
 
 @pytest.mark.parametrize("others", [0, 3])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import attrs
-from tests.running import sink
+from tests.running import committed, ends, running_sink, sink, wait_until
 
 from voicelog.events import TOPICS, Event
 from voicelog.settings import load
@@ -65,3 +66,13 @@ def by_call(events: Iterable[Event]) -> dict[str, list[Event]]:
     for event in events:
         found.setdefault(str(event.session_id), []).append(event)
     return found
+
+
+def drained(place: Place, log: Path) -> None:
+    """Let a sink read the topics to their ends, and end it in order."""
+    with running_sink(log, "run", **place.settings()) as running:
+        wait_until(
+            lambda: committed(place.brokers, place.group, place.topics()) == ends(place.brokers, place.topics()),
+            "everything to be stored",
+        )
+        assert running.stop() == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +11,11 @@ from tests.calls import calls, messages
 from tests.real.sinks import Place
 from tests.running import produce, running_sink, sink
 from tests.servers.ports import free_ports
-from tests.servers.topics import delete_topics
 
 from voicelog.settings import load
 from voicelog_sink.topics import TopicAdmin
 
 pytestmark = pytest.mark.real
-
-
-@pytest.fixture(params=["sqlite", "cql"])
-def place(request: pytest.FixtureRequest, brokers: str, topic_prefix: str, tmp_path: Path) -> Iterator[Place]:
-    url = f"sqlite:///{tmp_path}/calls.db" if request.param == "sqlite" else request.getfixturevalue("cql_url")
-    yield Place(brokers, topic_prefix, url, group=topic_prefix + "sink")
-    delete_topics(brokers, topic_prefix)
 
 
 def examined(place: Place, **more: Any) -> tuple[int, dict[str, str]]:
@@ -39,7 +30,8 @@ def examined(place: Place, **more: Any) -> tuple[int, dict[str, str]]:
     return ended.returncode, found
 
 
-def test_before_init_what_is_missing_fails_and_nothing_is_made(place: Place) -> None:
+def test_before_init_what_is_missing_fails_and_nothing_is_made(bare_place: Place) -> None:
+    place = bare_place
     status, found = examined(place)
     assert status == 1
     assert found["broker"] == "ok"
@@ -51,7 +43,6 @@ def test_before_init_what_is_missing_fails_and_nothing_is_made(place: Place) -> 
 
 
 def test_after_init_only_the_sink_is_lacking_and_with_events_that_fails(place: Place, tmp_path: Path) -> None:
-    place.init()
     status, found = examined(place)
     assert (status, {name for name, value in found.items() if value != "ok"}) == (0, {"sinks"})
     count = produce(place.brokers, messages(calls(2)), place.prefix)
@@ -65,7 +56,6 @@ def test_after_init_only_the_sink_is_lacking_and_with_events_that_fails(place: P
 
 
 def test_unreachable_broker_does_not_keep_the_store_from_being_looked_at(place: Place) -> None:
-    place.init()
     (port,) = free_ports(1)
     status, found = examined(Place(f"127.0.0.1:{port}", place.prefix, place.store), start_timeout_ms=500)
     assert status == 1

@@ -3,36 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
 import pytest
 from tests.calls import calls, messages
-from tests.real.sinks import Place, stored
-from tests.running import committed, ends, produce, running_sink, sink, wait_until
-from tests.servers.topics import delete_topics
+from tests.real.sinks import Place, drained, stored
+from tests.running import produce, sink
 
 pytestmark = pytest.mark.real
-
-
-@pytest.fixture(params=["sqlite", "cql"])
-def place(request: pytest.FixtureRequest, brokers: str, topic_prefix: str, tmp_path: Path) -> Iterator[Place]:
-    url = f"sqlite:///{tmp_path}/calls.db" if request.param == "sqlite" else request.getfixturevalue("cql_url")
-    place = Place(brokers, topic_prefix, url, group=topic_prefix + "sink")
-    place.init()
-    yield place
-    delete_topics(brokers, topic_prefix)
-
-
-def drained(place: Place, log: Path) -> None:
-    """Let a sink read the topics to their ends."""
-    with running_sink(log, "run", **place.settings()) as running:
-        wait_until(
-            lambda: committed(place.brokers, place.group, place.topics()) == ends(place.brokers, place.topics()),
-            "everything to be stored",
-        )
-        assert running.stop() == 0
 
 
 def test_erased_call_is_not_stored_again_by_a_sink_that_reads_everything_anew(place: Place, tmp_path: Path) -> None:

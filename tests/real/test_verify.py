@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.calls import calls, messages
-from tests.real.sinks import Place
-from tests.running import Raw, committed, ends, produce, running_sink, sink, wait_until
-from tests.servers.topics import delete_topics
+from tests.real.sinks import Place, drained
+from tests.running import Raw, produce, sink
 
 pytestmark = pytest.mark.real
-
-
-@pytest.fixture(params=["sqlite", "cql"])
-def place(request: pytest.FixtureRequest, brokers: str, topic_prefix: str, tmp_path: Path) -> Iterator[Place]:
-    url = f"sqlite:///{tmp_path}/calls.db" if request.param == "sqlite" else request.getfixturevalue("cql_url")
-    place = Place(brokers, topic_prefix, url, group=topic_prefix + "sink")
-    place.init()
-    yield place
-    delete_topics(brokers, topic_prefix)
 
 
 def verified(place: Place) -> tuple[int, dict[str, Any]]:
@@ -47,12 +36,7 @@ def test_before_the_sink_all_waits_then_all_is_stored_or_dead_then_a_row_taken_a
     events = calls(3)
     count = produce(place.brokers, [*messages(events), Raw("voice-events", b"garbage", b"k")], place.prefix)
     assert totals(verified(place)[1]) == {"waiting": count}
-    with running_sink(tmp_path / "sink.log", "run", **place.settings()) as running:
-        wait_until(
-            lambda: committed(place.brokers, place.group, place.topics()) == ends(place.brokers, place.topics()),
-            "everything to be stored",
-        )
-        assert running.stop() == 0
+    drained(place, tmp_path / "sink.log")
     status, told = verified(place)
     assert (status, totals(told), told["missing"]) == (0, {"stored": count - 1, "dead": 1}, [])
     lost = events[7]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from tests.calls import calls
 from tests.running import Raw, ends, produce, read_topic
+from tests.voicelog_sink.ran import Ran, Run
 
 from voicelog.events import TOPIC_DEAD_LETTERS
 from voicelog.settings import load
@@ -24,21 +24,6 @@ from voicelog_sink.shapes import moment
 NOW_MS = 1_795_659_390_000
 GOOD = encode(calls(1, 25)[8])
 """A call's STT result."""
-
-
-class Ran(NamedTuple):
-    """What a command printed and its exit status."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def objects(self) -> list[Any]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-Run = Callable[..., Ran]
 
 
 @pytest.fixture

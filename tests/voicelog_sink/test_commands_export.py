@@ -7,14 +7,15 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from tests.builders import CallBuilder, realistic_call, sqlite_store, store_calls, troubled_call
 from tests.exported import events_in_parquet, objects_in
 from tests.running import environment
+from tests.voicelog_sink.ran import Ran, Run
 
 from voicelog import wire
 from voicelog.events import Event
@@ -23,17 +24,6 @@ from voicelog_sink.cli import main
 from voicelog_sink.export import EXPORTS
 from voicelog_sink.export_file import Unwritable, whole_file
 from voicelog_sink.summary import summarise
-
-
-class Ran(NamedTuple):
-    """What a command printed and its exit status."""
-
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ran]
 
 
 @pytest.fixture

@@ -4,35 +4,20 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import attrs
 import click
 import pytest
 from tests.builders import CallBuilder, realistic_call, sqlite_store, store_calls, troubled_call
+from tests.voicelog_sink.ran import Ran, Run
 
 from voicelog_sink.cli import main
 from voicelog_sink.commands.stats import redraw
 from voicelog_sink.shapes import moment
 from voicelog_sink.stats import StatsRow
 from voicelog_sink.summary import Summary, summarise
-
-
-class Ran(NamedTuple):
-    """What a command printed and its exit status."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def objects(self) -> list[Any]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-Run = Callable[..., Ran]
 
 
 def words(text: str) -> list[str]:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from tests.builders import sqlite_store
 
 from voicelog_sink import keeper as module
-from voicelog_sink.erasures import REFRESH_S, Erasures
+from voicelog_sink.deadletter import DeadLetters
+from voicelog_sink.derived import Deriver
+from voicelog_sink.erasures import REFRESH_S, Erasure, Erasures
 from voicelog_sink.keeper import ADOPT_EVERY_S, Keeper
 from voicelog_sink.metrics import Metrics
 from voicelog_sink.pending import ADOPT_AFTER_MS
 from voicelog_sink.status import HEARTBEAT_TIMEOUT_S, Status
-from voicelog_sink.stores.base import Row, StoreUnavailable
+from voicelog_sink.stores.base import Row
 from voicelog_sink.stores.cql_rows import Encoded
 from voicelog_sink.stores.flight import Flight, Request
 from voicelog_sink.stores.window import Window
@@ -28,7 +32,7 @@ def test_partitions_that_come_lead_to_one_look_more_and_put_off_none(
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now.s, time=lambda: now.s))
     deriver: Any = SimpleNamespace(adopt=lambda _: looks.append(now.s), run_due=lambda _: 0)
     store: Any = SimpleNamespace(ping=lambda: None, partitions=lambda _: [], select=lambda *_: [])
-    keeper = Keeper(store, deriver, SimpleNamespace(), Metrics(), Status())  # type: ignore[arg-type]
+    keeper = Keeper(store, deriver, SimpleNamespace(), Metrics(), Status(), Erasures())  # type: ignore[arg-type]
     keeper.rest()
     came_s, next_s = now.s + 30, now.s + 30
     while now.s < came_s + 300:
@@ -42,29 +46,20 @@ def test_partitions_that_come_lead_to_one_look_more_and_put_off_none(
 
 
 def test_what_was_erased_is_read_again_every_while_and_an_outage_changes_nothing(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now, rows = SimpleNamespace(s=1000.0), list[dict[str, Any]]()
+    now = SimpleNamespace(s=1000.0)
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now.s, time=lambda: now.s))
-    deriver: Any = SimpleNamespace(adopt=lambda _: 0, run_due=lambda _: 0)
-
-    def select(*_: Any) -> list[dict[str, Any]]:
-        if rows and rows[-1] == {}:
-            raise StoreUnavailable
-        return rows
-
-    store: Any = SimpleNamespace(ping=lambda: None, partitions=lambda _: [], select=select)
-    erasures = Erasures()
-    keeper = Keeper(store, deriver, SimpleNamespace(), Metrics(), Status(), erasures)  # type: ignore[arg-type]
+    store, erasures, letters = sqlite_store(tmp_path / "calls.db"), Erasures(), cast("DeadLetters", None)
+    keeper = Keeper(store, Deriver(store, "sink"), letters, Metrics(), Status(), erasures)
     keeper.rest()
-    assert not erasures
-    rows.append({"subject": "session:call", "kind": "session", "erased_at": 1})
+    store.write([Erasure("session", "call", 1).row])
     keeper.rest()
     assert not erasures
     now.s += REFRESH_S
     keeper.rest()
     assert erasures
-    rows.append({})
+    store.close()
     now.s += REFRESH_S
     keeper.rest()
     assert erasures
@@ -105,7 +100,7 @@ def test_long_write_is_alive_while_each_request_is_answered_in_time(answer_s: fl
     status = Status(clock=lambda: now.s, store_up=True)
     store: Any = SlowStore(now, answer_s, status)
     deriver: Any = SimpleNamespace(pending=lambda *_: [])
-    keeper = Keeper(store, deriver, SimpleNamespace(), Metrics(), status)  # type: ignore[arg-type]
+    keeper = Keeper(store, deriver, SimpleNamespace(), Metrics(), status, Erasures())  # type: ignore[arg-type]
     requests = 3 + round(2 * HEARTBEAT_TIMEOUT_S / answer_s)
     rows = [Row("voice_interactions", {})] * requests
     batch: Any = SimpleNamespace(rows=rows, events=[], dead=[], records=[], expired=0, erased=0, refused=lambda _: [])

@@ -49,7 +49,7 @@ def told(findings: Iterable[Finding], as_json: bool) -> Iterable[Finding]:
     out = console()
     for finding in findings:
         if as_json:
-            click.echo(shapes.line(attrs.asdict(finding)))
+            click.echo(shapes.line(shapes.finding_shape(finding)))
         else:
             out.print(line(finding), soft_wrap=True)
         yield finding

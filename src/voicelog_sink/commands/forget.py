@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-import attrs
 import click
-from rich.progress import BarColumn, Progress, TextColumn
 
 from voicelog.settings import Settings
 from voicelog_sink import shapes
 from voicelog_sink.erasures import SETTLE_S, Erasure
 from voicelog_sink.errors import SinkError
-from voicelog_sink.forget import erase, record, sessions_of, traces
+from voicelog_sink.forget import Erased, forget, sessions_of, traces
 from voicelog_sink.options import BROKER_SETTINGS, STORE_SETTINGS, secrets_epilog, with_settings
+from voicelog_sink.progress import progress
 from voicelog_sink.reading import reading
-from voicelog_sink.render import console, count
-from voicelog_sink.stores.base import Store
+from voicelog_sink.render import count
 from voicelog_sink.topics import TopicAdmin
 
 SETTINGS = (*STORE_SETTINGS, *BROKER_SETTINGS)
 BROKER_PATIENCE_MS = 5_000
+STEP_S = 0.5
 
 EXAMPLE = """\b
 Examples:
@@ -56,60 +54,25 @@ def command(settings: Settings, sessions: tuple[str, ...], user: str | None, rea
         raise click.UsageError(message)
     with reading(settings) as store:
         named = list(sessions) if user is None else sessions_of(store, user)
-        before = traces(store, named)
         if dry_run:
-            tell(named, before.rows, topics_ms(settings), None, as_json)
+            tell(Erased(tuple(named), dict(traces(store, named))), topics_ms(settings), None, as_json)
             return 0
         if not yes:
-            confirm(named, user, before.rows)
+            confirm(named, user, traces(store, named))
         at_ms = int(time.time() * 1000)
-        erased = forget(store, named, user, Erasure("user", user or "", at_ms, reason), wait=not no_wait)
-    tell(sorted({*named, *erased.sessions}), erased.rows, topics_ms(settings), at_ms, as_json)
+        like = Erasure("session", "", at_ms, reason)
+        erased = forget(store, named, user, like, settle=(lambda: None) if no_wait else settle)
+    tell(erased, topics_ms(settings), at_ms, as_json)
     return 0
-
-
-@attrs.frozen
-class Erased:
-    """Which calls were erased, and how many rows by table."""
-
-    sessions: tuple[str, ...]
-    rows: dict[str, int]
-
-
-def forget(store: Store, sessions: Sequence[str], user: str | None, like: Erasure, *, wait: bool) -> Erased:
-    """Write down the erasures, delete, let sinks settle, delete what they had on the way, and purge. Blocks for it all.
-
-    Raises SinkError when something is left. `like` has the time and the reason.
-    """
-    if user is not None:
-        record(store, [like])
-    record(store, [attrs.evolve(like, kind="session", name=name) for name in sessions])
-    rows = Counter(erase(store, sessions))
-    if wait:
-        settle()
-    late = [name for name in (sessions_of(store, user) if user is not None else ()) if name not in sessions]
-    record(store, [attrs.evolve(like, kind="session", name=name) for name in late])
-    everyone = (*sessions, *late)
-    rows.update(erase(store, everyone))
-    store.purge()
-    left = traces(store, everyone).rows
-    if left:
-        message = f"{sum(left.values())} rows were written again meanwhile ({_tables(left)}): run it again"
-        raise SinkError(message)
-    return Erased(everyone, dict(rows))
 
 
 def settle() -> None:
     """Wait until every sink knows, with a bar where that is a terminal."""
-    end_s = time.monotonic() + SETTLE_S
-    shown = sys.stderr.isatty()
-    bar = Progress(TextColumn("{task.description}"), BarColumn(), console=console(sys.stderr), transient=True,
-                   disable=not shown)  # fmt: skip
-    with bar:
-        task = bar.add_task("waiting until every sink knows", total=SETTLE_S)
-        while (left_s := end_s - time.monotonic()) > 0:
-            bar.update(task, completed=SETTLE_S - left_s)
-            time.sleep(min(0.5, left_s))
+    steps = round(SETTLE_S / STEP_S)
+    with progress("waiting until every sink knows", steps) as on_step:
+        for _ in range(steps):
+            time.sleep(STEP_S)
+            on_step()
 
 
 def confirm(sessions: Sequence[str], user: str | None, rows: Mapping[str, int]) -> None:
@@ -131,17 +94,14 @@ def topics_ms(settings: Settings) -> dict[str, int] | str:
         return str(exc)
 
 
-def tell(
-    sessions: Sequence[str], rows: Mapping[str, int], kept: dict[str, int] | str, at_ms: int | None, as_json: bool
-) -> None:
+def tell(erased: Erased, kept: dict[str, int] | str, at_ms: int | None, as_json: bool) -> None:
     """Print what was erased, or would be where `at_ms` is None, and what remains in the broker."""
     if as_json:
-        topics = kept if isinstance(kept, dict) else None
-        shape = {"sessions": list(sessions), "rows": dict(rows), "erased_at": shapes.moment(at_ms), "topics_ms": topics}
-        click.echo(shapes.line(shape))
+        click.echo(shapes.line(shapes.erased_shape(erased, at_ms, kept if isinstance(kept, dict) else None)))
         return
     verb = "would be erased" if at_ms is None else "erased"
-    click.echo(f"{count(len(sessions), 'call')}, {count(sum(rows.values()), 'row')} {verb}: {_tables(rows)}")
+    calls, rows = count(len(erased.sessions), "call"), count(sum(erased.rows.values()), "row")
+    click.echo(f"{calls}, {rows} {verb}: {_tables(erased.rows)}")
     click.echo(_remains(kept, int(time.time() * 1000)))
 
 

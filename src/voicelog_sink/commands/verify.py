@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-import attrs
 import click
 from rich.text import Text
 
@@ -56,7 +55,7 @@ def command(settings: Settings, since: str, until: str | None, as_json: bool) ->
         ledger = examined(settings, store, from_ms, since_ms(until, now_ms) if until is not None else None, now_ms)
         lost = list(gaps(store, ledger.sessions))
     if as_json:
-        click.echo(shapes.line(shape(ledger, lost)))
+        click.echo(shapes.line(shapes.ledger_shape(ledger, lost)))
     else:
         tell(ledger, lost)
     return 1 if ledger.total("missing") else 0
@@ -87,17 +86,6 @@ def dead(settings: Settings) -> frozenset[tuple[str, int, int]]:
             for letter in letters.letters(letters.spans(), everything)
             if letter.topic is not None and letter.topic_partition is not None and letter.topic_offset is not None
         )
-
-
-def shape(ledger: Ledger, lost: Sequence[Gap]) -> shapes.Shape:
-    """Return `topics` (counts by outcome), `missing` and `gaps`."""
-    return {
-        "topics": {
-            topic: {outcome: counts[outcome] for outcome in OUTCOMES} for topic, counts in sorted(ledger.counts.items())
-        },
-        "missing": [attrs.asdict(missing) for missing in ledger.missing],
-        "gaps": [attrs.asdict(gap) for gap in lost],
-    }
 
 
 def tell(ledger: Ledger, lost: Sequence[Gap]) -> None:
