@@ -132,8 +132,9 @@ def test_a_failed_fetch_quotes_maven(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv (util-linux)")
-def test_a_server_dies_with_a_killed_test_run(tmp_path: Path) -> None:
-    """Whoever kills the test run with SIGKILL, which no atexit sees, finds no server left."""
+@pytest.mark.parametrize("late", [False, True], ids=["at-once", "late"])
+def test_a_server_dies_with_a_killed_test_run(tmp_path: Path, late: bool) -> None:
+    """SIGKILL, which no atexit sees, leaves no server, not even where it comes before setpriv has asked for that."""
     code = (
         "import os, signal, pathlib; from tests.servers.process import spawn; here = pathlib.Path.cwd();"
         "process = spawn(['sleep', '600'], here / 'log', here);"
@@ -142,13 +143,20 @@ def test_a_server_dies_with_a_killed_test_run(tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | (_late_setpriv(tmp_path) if late else {}),
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
     assert _ends_in_time(int(run.stdout))
+
+
+def _late_setpriv(directory: Path) -> dict[str, str]:
+    late = directory / "setpriv"
+    late.write_text(f'#!/bin/sh\nsleep 0.3\nexec {shutil.which("setpriv")} "$@"\n')
+    late.chmod(0o755)
+    return {"PATH": f"{directory}{os.pathsep}{os.environ['PATH']}"}
 
 
 def test_a_server_that_cannot_start_says_why(cassandra_server: CassandraServer) -> None:

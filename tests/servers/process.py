@@ -1,5 +1,6 @@
 """Processes that do not outlive the test run."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -28,6 +29,12 @@ def _spawn(command: Sequence[str], log: Path, directory: Path) -> "subprocess.Po
         )
 
 
+# The kernel's promise holds from setpriv's call on: who lost its parent before it ends by itself.
+_ENDS_IF_ORPHANED = 'test "$PPID" = "$0" || exit 1; exec "$@"'
+
+
 def _dies_with_us() -> list[str]:
     setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
+    if setpriv is None:
+        return []
+    return [setpriv, "--pdeathsig", "KILL", "--", "sh", "-c", _ENDS_IF_ORPHANED, str(os.getpid())]
