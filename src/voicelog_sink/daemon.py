@@ -64,7 +64,7 @@ class Daemon:
         self.pipeline = Pipeline(settings.max_message_bytes, settings.ttl_days, self.erasures)
         self.letters = DeadLetters(settings)
         self.consumer = RecordConsumer(settings, self._on_rebalance, self._note_commit)
-        self.keeper = Keeper(self.store, self.deriver, self.letters, metrics, status, self.erasures)
+        self.keeper = Keeper(self.store, self.deriver, self.letters, metrics, status, self.pipeline)
         self._writer: Writer[Parcel] = Writer(
             self.keeper.keep, self.keeper.rest, max_batches=BATCHES, max_bytes=IN_FLIGHT_BYTES
         )

@@ -21,9 +21,10 @@ Kind = Literal["session", "user"]
 REFRESH_S = 15.0
 """How often a sink reads what was erased."""
 SETTLE_S = 2 * REFRESH_S
-"""After so long every sink whose store works drops what is erased, and has written what it had taken before.
+"""After so long every sink drops what is erased, and has written what it had sent to the store before.
 
-One that the store keeps waiting for longer writes it later: then it has to be erased once more.
+A batch that waits for a store that is away is asked anew before it is written. Only a single write that a limping store
+draws out for longer brings something later: then it has to be erased once more.
 """
 
 _NOTHING: Mapping[str, int] = MappingProxyType({})

@@ -14,11 +14,11 @@ from voicelog_sink.backoff import Backoff
 from voicelog_sink.breaker import Breaker
 from voicelog_sink.deadletter import DeadLetters
 from voicelog_sink.derived import Deriver
-from voicelog_sink.erasures import REFRESH_S, Erasures
+from voicelog_sink.erasures import REFRESH_S
 from voicelog_sink.errors import BrokerUnavailable, Unfinished
 from voicelog_sink.metrics import Metrics
 from voicelog_sink.pending import ADOPT_AFTER_MS
-from voicelog_sink.pipeline import Batch, DeadLetter, count_tables
+from voicelog_sink.pipeline import Batch, DeadLetter, Pipeline, count_tables
 from voicelog_sink.request_log import RequestLog
 from voicelog_sink.status import Status
 from voicelog_sink.steady import steady_clock
@@ -54,7 +54,7 @@ class Keeper:
         letters: DeadLetters,
         metrics: Metrics,
         status: Status,
-        erasures: Erasures,
+        pipeline: Pipeline,
     ) -> None:
         """Join the parts; does nothing yet."""
         self._store = store
@@ -62,7 +62,7 @@ class Keeper:
         self._letters = letters
         self._metrics = metrics
         self._status = status
-        self._erasures = erasures
+        self._pipeline = pipeline
         self._breaker = Breaker()
         self._requests = RequestLog(metrics, lambda: status.beat("writer"))
         store.on_asked = self._requests.note
@@ -85,11 +85,7 @@ class Keeper:
 
         Raises StoreMisconfigured for what an operator must mend, and Unfinished when it is time to give up.
         """
-        batch = parcel.batch
-        with self._metrics.in_state("derive"):
-            # Here and not when it was taken: until the next `rest` all that is announced is written.
-            rows = [*batch.rows, *self._deriver.pending(batch.events, self.now_ms())]
-        rejected = self._write(rows) if rows else []
+        batch, rows, rejected = self._store_batch(self._pipeline.again(parcel.batch, _wall_ms()))
         refused = batch.refused(rejected)
         self._note_underived([r for r in rejected if r.index >= len(batch.rows)])
         self._bury([*batch.dead, *refused])
@@ -111,26 +107,45 @@ class Keeper:
         self._status.store_up = up
         self._metrics.set("store_up", up)
 
-    def _write(self, rows: Sequence[Row]) -> list[Rejected]:
-        def write() -> list[Rejected]:
-            if not self._status.store_up:
-                self._store.ping()  # one question, before a store that was away gets everything at once
-            self._metrics.count("store_attempts_total")
-            start_s = time.monotonic()
-            try:
-                with self._metrics.in_state("write"):
-                    rejected = self._store.write(rows)
-            finally:
-                self._requests.report()
-            self._metrics.observe("store_write_seconds", time.monotonic() - start_s)
-            return rejected
+    def _store_batch(self, batch: Batch) -> tuple[Batch, list[Row], list[Rejected]]:
+        """Write what the batch became, and what is derived from it; return it as it was written, the rows, the refused.
 
-        rejected = self._insist(write, StoreUnavailable, self._note_outage)
+        What is erased while the store is away is not in it any more.
+        """
+        with self._metrics.in_state("derive"):
+            # Here and not when it was taken: until the next `rest` all that is announced is written.
+            pending = self._deriver.pending(batch.events, self.now_ms())
+
+        def write() -> tuple[Batch, list[Row], list[Rejected]]:
+            nonlocal batch
+            if not self._status.store_up:
+                self._pipeline.erasures.load(self._store)  # also one question, before it gets everything at once
+                batch = self._pipeline.again(batch, _wall_ms())
+            rows = [*batch.rows, *pending]
+            return batch, rows, self._write(rows)
+
+        batch, rows, rejected = self._insist(write, StoreUnavailable, self._note_outage)
+        self._check_breaker(rows, rejected)
+        return batch, rows, rejected
+
+    def _write(self, rows: Sequence[Row]) -> list[Rejected]:
+        if not rows:
+            return []
+        self._metrics.count("store_attempts_total")
+        start_s = time.monotonic()
+        try:
+            with self._metrics.in_state("write"):
+                rejected = self._store.write(rows)
+        finally:
+            self._requests.report()
+        self._metrics.observe("store_write_seconds", time.monotonic() - start_s)
         self.set_store_up(True)
+        return rejected
+
+    def _check_breaker(self, rows: Sequence[Row], rejected: Sequence[Rejected]) -> None:
         sentence = self._breaker.note(rows, rejected)
         if sentence is not None:
             raise StoreMisconfigured(sentence)
-        return rejected
 
     def _bury(self, letters: Sequence[DeadLetter]) -> None:
         left = list(letters)
@@ -192,7 +207,7 @@ class Keeper:
 
     def _load_erasures(self) -> None:
         try:
-            self._erasures.load(self._store)
+            self._pipeline.erasures.load(self._store)
         except StoreUnavailable as exc:
             self._note_outage(exc)
 
@@ -238,6 +253,10 @@ class Keeper:
         self._metrics.failed()
         self._metrics.count("dlq_retries_total")
         log.warning("%s; it is tried again, no offset moves: `voicelog-sink init` makes the topic", exc)
+
+
+def _wall_ms() -> int:
+    return int(time.time() * 1000)
 
 
 def _kind(exc: Exception) -> str:

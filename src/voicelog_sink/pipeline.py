@@ -103,6 +103,12 @@ class Pipeline:
                 batch.origin.extend([index] * len(rows))
         return attrs.evolve(batch, expired=expired, erased=erased)
 
+    def again(self, batch: Batch, now_ms: int) -> Batch:
+        """Return the batch without what was erased since it was sorted: itself where nothing was. Never raises."""
+        if not self.erasures or not any(map(self.erasures.covers, batch.events)):
+            return batch
+        return self.sort(batch.records, now_ms)
+
     def _event(self, record: Record) -> Event:
         size_bytes = len(record.value or b"")
         if size_bytes > self.max_message_bytes:

@@ -8,20 +8,25 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from tests.builders import sqlite_store
+from tests.builders import realistic_call, sqlite_store
 
+from voicelog import wire
 from voicelog_sink import keeper as module
 from voicelog_sink.deadletter import DeadLetters
 from voicelog_sink.derived import Deriver
-from voicelog_sink.erasures import REFRESH_S, Erasure, Erasures
-from voicelog_sink.keeper import ADOPT_EVERY_S, Keeper
+from voicelog_sink.erasures import REFRESH_S, Erasure
+from voicelog_sink.keeper import ADOPT_EVERY_S, Keeper, Parcel
 from voicelog_sink.metrics import Metrics
 from voicelog_sink.pending import ADOPT_AFTER_MS
+from voicelog_sink.pipeline import Pipeline, Record
 from voicelog_sink.status import HEARTBEAT_TIMEOUT_S, Status
-from voicelog_sink.stores.base import Row
+from voicelog_sink.stores.base import Row, Store, StoreUnavailable
 from voicelog_sink.stores.cql_rows import Encoded
 from voicelog_sink.stores.flight import Flight, Request
 from voicelog_sink.stores.window import Window
+from voicelog_sink.watermark import Ticket
+
+PIPELINE = Pipeline(10**6, 90)
 
 
 @pytest.mark.parametrize("every_s", [1e9, 20.0], ids=["once", "again and again"])
@@ -32,7 +37,7 @@ def test_partitions_that_come_lead_to_one_look_more_and_put_off_none(
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now.s, time=lambda: now.s))
     deriver: Any = SimpleNamespace(adopt=lambda _: looks.append(now.s), run_due=lambda _: 0)
     store: Any = SimpleNamespace(ping=lambda: None, partitions=lambda _: [], select=lambda *_: [])
-    keeper = Keeper(store, deriver, SimpleNamespace(), Metrics(), Status(), Erasures())  # type: ignore[arg-type]
+    keeper = Keeper(store, deriver, SimpleNamespace(), Metrics(), Status(), PIPELINE)  # type: ignore[arg-type]
     keeper.rest()
     came_s, next_s = now.s + 30, now.s + 30
     while now.s < came_s + 300:
@@ -50,8 +55,8 @@ def test_what_was_erased_is_read_again_every_while_and_an_outage_changes_nothing
 ) -> None:
     now = SimpleNamespace(s=1000.0)
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now.s, time=lambda: now.s))
-    store, erasures, letters = sqlite_store(tmp_path / "calls.db"), Erasures(), cast("DeadLetters", None)
-    keeper = Keeper(store, Deriver(store, "sink"), letters, Metrics(), Status(), erasures)
+    store, pipeline = sqlite_store(tmp_path / "calls.db"), Pipeline(10**6, 90)
+    keeper, erasures = keeper_of(store, pipeline, Status()), pipeline.erasures
     keeper.rest()
     store.write([Erasure("session", "call", 1).row])
     keeper.rest()
@@ -63,6 +68,41 @@ def test_what_was_erased_is_read_again_every_while_and_an_outage_changes_nothing
     now.s += REFRESH_S
     keeper.rest()
     assert erasures
+
+
+def keeper_of(store: Store, pipeline: Pipeline, status: Status) -> Keeper:
+    return Keeper(store, Deriver(store, "sink"), cast("DeadLetters", None), Metrics(), status, pipeline)
+
+
+@pytest.mark.parametrize("away", [False, True], ids=["queued", "retried"])
+def test_what_is_erased_after_a_batch_was_sorted_is_not_stored_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, away: bool
+) -> None:
+    """Also where the store is away meanwhile: it is asked what was erased before it gets the batch again."""
+    store, pipeline = sqlite_store(tmp_path / "calls.db"), Pipeline(10**6, 90)
+    keeper = keeper_of(store, pipeline, Status(store_up=True))
+    gone, kept = (realistic_call(name, seed=seed) for seed, name in enumerate(("gone", "kept")))
+    records = [
+        Record("t", 0, offset, None, wire.encode(event).value, (), 1)
+        for offset, event in enumerate([*gone.events, *kept.events])
+    ]
+    batch, write = pipeline.sort(records, 0), store.write
+    assert len(batch.events) == len(records)
+
+    def fails_once(_: list[Row]) -> list[Any]:
+        monkeypatch.setattr(store, "write", write)
+        write([Erasure("session", "gone", 1).row])
+        raise StoreUnavailable("away")
+
+    if away:
+        monkeypatch.setattr(store, "write", fails_once)
+    else:
+        write([Erasure("session", "gone", 1).row])
+        keeper.rest()
+    keeper.keep(Parcel(batch, Ticket([]), 0.0))
+    stored = {name: list(store.select("voice_interactions", [{"session_id": name}])) for name in ("gone", "kept")}
+    assert {name: len(rows) for name, rows in stored.items()} == {"gone": 0, "kept": len(kept.events)}
+    assert keeper._metrics.value("erased_total") == len(gone.events)
 
 
 class SlowStore:
@@ -100,7 +140,7 @@ def test_long_write_is_alive_while_each_request_is_answered_in_time(answer_s: fl
     status = Status(clock=lambda: now.s, store_up=True)
     store: Any = SlowStore(now, answer_s, status)
     deriver: Any = SimpleNamespace(pending=lambda *_: [])
-    keeper = Keeper(store, deriver, SimpleNamespace(), Metrics(), status, Erasures())  # type: ignore[arg-type]
+    keeper = Keeper(store, deriver, SimpleNamespace(), Metrics(), status, PIPELINE)  # type: ignore[arg-type]
     requests = 3 + round(2 * HEARTBEAT_TIMEOUT_S / answer_s)
     rows = [Row("voice_interactions", {})] * requests
     batch: Any = SimpleNamespace(rows=rows, events=[], dead=[], records=[], expired=0, erased=0, refused=lambda _: [])
