@@ -18,6 +18,9 @@ from voicelog_sink.stores.base import Store
 ACTIVE = 500
 TICK_S = 0.01
 LOOK_EVERY_S = 0.005
+LOOK_AGAIN = 0.2
+"""A look that finds nothing comes again after this part of the time it has waited: each answer is so much too long at
+most, and looking does not become the load that is measured."""
 SAMPLES_PER_S = 10
 LINGER_MS = 20
 """As the library has it by default."""
@@ -30,13 +33,13 @@ class Reader(threading.Thread):
     def __init__(self, store: Store) -> None:
         super().__init__(name="reader", daemon=True)
         self._store = store
-        self._waiting: deque[tuple[Event, float]] = deque()
+        self._waiting: deque[tuple[Event, float, float]] = deque()
         self._over = threading.Event()
         self.taken_ms: list[float] = []
 
     def watch(self, event: Event) -> None:
         """Look for this event, which was produced just now."""
-        self._waiting.append((event, time.perf_counter()))
+        self._waiting.append((event, time.perf_counter(), 0.0))
 
     def finish(self) -> list[float]:
         """Return every time, in order, once all were seen."""
@@ -49,11 +52,14 @@ class Reader(threading.Thread):
         """Look at the oldest event until it is there."""
         while self._waiting or not self._over.is_set():
             for _ in range(len(self._waiting)):
-                event, since_s = self._waiting.popleft()
-                if self._sees(event):
+                event, since_s, again_s = self._waiting.popleft()
+                if time.perf_counter() < again_s:
+                    self._waiting.append((event, since_s, again_s))
+                elif self._sees(event):
                     self.taken_ms.append((time.perf_counter() - since_s) * 1000)
                 else:
-                    self._waiting.append((event, since_s))
+                    now_s = time.perf_counter()
+                    self._waiting.append((event, since_s, now_s + LOOK_AGAIN * (now_s - since_s)))
             time.sleep(LOOK_EVERY_S)
 
     def _sees(self, event: Event) -> bool:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 
 import attrs
 
@@ -140,13 +141,17 @@ def _start(environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "voicelog_sink", "run"]
     try:
         # A session of its own: a terminal's Ctrl-C reaches this process alone, which passes it on once.
-        return subprocess.Popen(command, env=dict(environ), start_new_session=True, preexec_fn=_end_with_parent)  # noqa: S603
+        return subprocess.Popen(  # noqa: S603
+            command, env=dict(environ), start_new_session=True, preexec_fn=partial(_end_with_parent, os.getpid())
+        )
     except OSError as exc:
         message = f"a worker can't be started: {exc}"
         raise SinkError(message) from exc
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(parent: int) -> None:
     """Have the kernel end this process when its parent is killed; where there is no such call it lives on."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it was killed before the kernel was asked
+            os.kill(os.getpid(), signal.SIGTERM)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
 from confluent_kafka import KafkaException, Message
-from tests.chaos.expected import Keyed, counts, error_rows, health_rows, metric_rows, parsed, stage_hour
+from tests.chaos.expected import Keyed, counts, error_rows, health_rows, measured, metric_rows, parsed, stage_hour
 from tests.chaos.load import EITHER, EXPIRED, STORED
 from tests.chaos.producer import Position
 from tests.chaos.snapshot import VIEW, snapshot
@@ -16,6 +17,7 @@ from tests.real.sinks import Place
 from tests.running import committed, ends, read_topic, wait_until
 
 from voicelog.events import Event
+from voicelog_sink.rollup import TIERS, unpack
 from voicelog_sink.rows import event_of
 from voicelog_sink.tables import TABLES
 
@@ -38,7 +40,8 @@ def audit(place: Place, truth: Truth, summaries_within_s: float | None = PROMISE
     """Check that all of it holds; raises AssertionError that names the first differences.
 
     The daemon must have committed everything; it may still run, and has to where summaries are not complete yet.
-    With None they are not looked at.
+    With None they are not looked at. Rollups are neither then, nor where the database refused a row: of such an event
+    they may count what they were told before.
     """
     log = read_log(place)
     check_log(log, truth)
@@ -49,6 +52,8 @@ def audit(place: Place, truth: Truth, summaries_within_s: float | None = PROMISE
     check_tables(place, events, refused)
     if summaries_within_s is not None:
         check_summaries(place, events, summaries_within_s)
+        if not refused:
+            check_rollups(place, events, summaries_within_s)
     expired = sum(sent.fate == EXPIRED for sent in truth.sent)
     kept = sum(sent.event is not None and at not in dead for at, sent in truth.by_position().items())
     assert kept + len(dead) + expired == len(truth.sent), "produced = stored + dead-lettered (+ expired)"
@@ -144,6 +149,25 @@ def check_summaries(place: Place, events: Sequence[Event], within_s: float) -> N
     listed = {(row["session_id"], row["started_at"], row["rows_read"]) for row in found["sessions_by_day"]}
     summed = {(row["session_id"], row["started_at"], row["rows_read"]) for row in found["session_summaries"]}
     assert summed <= listed, f"summaries that are not listed: {sorted(summed - listed)[:3]}"
+
+
+def check_rollups(place: Place, events: Sequence[Event], within_s: float) -> None:
+    """See that in each tier every measurement is counted, and none twice."""
+    expected = {tier: measured(events) for tier in TIERS}
+    try:
+        wait_until(lambda: _rolled_up(place) == expected, "rollups", within_s, every_s=2.0)
+    except AssertionError:
+        found = _rolled_up(place)
+        for tier in TIERS:
+            same(found[tier], expected[tier], f"{tier} of rollups, {within_s:.0f} s after the summaries")
+
+
+def _rolled_up(place: Place) -> dict[str, Counter[str]]:
+    found: dict[str, Counter[str]] = {tier: Counter() for tier in TIERS}
+    for row in snapshot(place.store, ["metric_rollups"])["metric_rollups"]:
+        if not row["name"].endswith(".first_item_ms"):
+            found[row["tier"]][row["name"]] += unpack(row["sketch"]).count
+    return found
 
 
 def same(found: Mapping[Any, Any], expected: Mapping[Any, Any], what: str) -> None:

@@ -1,19 +1,22 @@
-"""What the tables must hold of given events, by the design's words and without the sink's code."""
+"""What the tables must hold of given events, by the design's words; of the sink's code only the rollups' names."""
 
 from __future__ import annotations
 
 import json
 import time
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from voicelog.events import Error, Event, Health, Log, Metric, SessionEnded, Turn
+from voicelog_sink.rollup import names_of
 from voicelog_sink.tables import TABLES
 
 Key = tuple[Any, ...]
 Keyed = dict[Key, dict[str, Any]]
 
+KINDS = {"turn": "turn", "metric": "metric"}
 STAGES = {"stt_result": "stt", "llm_request": "llm", "tts_result": "tts", "stage": ""}
 WHO = ("session_id", "turn_id", "provider", "model", "variant", "host")
 SPANS = ("stage", "user_id", "trace_id", "span_id")
@@ -41,6 +44,12 @@ def counts(events: Iterable[Event]) -> dict[str, dict[str, int | bool]]:
         if event.session_id:
             calls.setdefault(event.session_id, {}).setdefault(event.stream_id, {})[event.seq] = event
     return {session_id: _counts(streams) for session_id, streams in calls.items()}
+
+
+def measured(events: Iterable[Event]) -> Counter[str]:
+    """Return how many measurements each name of metric_rollups must have counted, in every tier."""
+    rows = metric_rows(events).values()
+    return Counter(names_of(row["name"], KINDS.get(row["type"], "stage"))[0] for row in rows)
 
 
 def stage_hour(event: Event) -> str | None:

@@ -11,7 +11,7 @@ import attrs
 import pytest
 from tests.builders import sqlite_store
 from tests.calls import a_call
-from tests.chaos.audit import check_summaries, check_tables
+from tests.chaos.audit import check_rollups, check_summaries, check_tables
 from tests.chaos.load import fleet
 from tests.real.sinks import Place
 
@@ -42,6 +42,7 @@ def audit_tables(path: Path, events: list[Event]) -> None:
     place = attrs.evolve(NOWHERE, store=f"sqlite:///{path}")
     check_tables(place, events)
     check_summaries(place, events, 0)
+    check_rollups(place, events, 0)
 
 
 def test_store_with_all_events_passes(path: Path, events: list[Event]) -> None:
@@ -63,6 +64,16 @@ def test_store_with_all_events_passes(path: Path, events: list[Event]) -> None:
         ("DELETE FROM session_summaries", "summary, 0 s after the last commit: "),
         ("UPDATE session_summaries SET received = received - 1", "summary, 0 s after the last commit: 0 missing"),
         ("DELETE FROM sessions_by_day", "summaries that are not listed"),
+        (
+            "DELETE FROM metric_rollups WHERE tier = 'hour' AND name = 'llm.duration_ms'",
+            "hour of rollups, .* 1 missing",
+        ),
+        (
+            "INSERT INTO metric_rollups SELECT name, tier, period, start + 1, service, provider, model, variant, "
+            "sketch, count, errors, excluded, cost_usd, rows_read FROM metric_rollups "
+            "WHERE tier = 'day' AND name = 'llm.duration_ms'",
+            "day of rollups, .* 1 changed",
+        ),
     ],
 )
 def test_store_that_was_harmed_fails(path: Path, events: list[Event], harm: str, says: str) -> None:

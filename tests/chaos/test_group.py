@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from contextlib import ExitStack
 from pathlib import Path
@@ -43,6 +44,41 @@ def test_three_daemons_join_and_leave_during_load(place: Place, random: Random, 
         wait_until_done(place)
         audit(place, truth)
         assert [one.stop() for one in there] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("place", ["cql"], indirect=True)
+def test_workers_are_killed_during_load_and_end_with_their_daemon(place: Place, random: Random, tmp_path: Path) -> None:
+    """A worker that dies is started anew; a daemon that is killed takes its workers with it, and another goes on."""
+    messages = sent(fleet(random, 250))
+    with producing(tmp_path, place, messages, len(messages) / 25) as producer, OffsetWatch(place):
+        with daemon(place, tmp_path / "log-killed", workers=2) as running:
+            for number in (1, 2):
+                wait_until(lambda: len(workers_of(running)) == 2, "two workers run")
+                running.wait_for("assigned: ")
+                os.kill(random.choice(workers_of(running)), signal.SIGKILL)
+                told = f"{number} times that a worker is started anew"
+                wait_until(lambda: running.output().count("it is started anew") == number, told)  # noqa: B023
+            wait_until(lambda: len(workers_of(running)) == 2, "two workers run")
+            orphans = [os.pidfd_open(pid) for pid in workers_of(running)]
+            running.stop(signal.SIGKILL)
+            wait_until(lambda: len(select.select(orphans, [], [], 0)[0]) == 2, "the workers have ended")
+            for orphan in orphans:
+                os.close(orphan)
+        with daemon(place, tmp_path / "log", workers=2) as running:
+            truth = Truth(messages, producer.acks())
+            wait_until_done(place)
+            audit(place, truth)
+            assert running.stop() == 0, running.output()
+
+
+def workers_of(running: RunningSink) -> list[int]:
+    """Return the processes that a daemon has started and that live."""
+    pid = running.process.pid
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split() if _lives(child)]
+
+
+def _lives(pid: str) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def test_daemon_that_was_stopped_past_its_session_commits_nothing_that_it_lost(
