@@ -21,7 +21,7 @@ class Child:
         """Start it with these names added to the environment; raises SinkError when it can't be started."""
         try:
             self._process = subprocess.Popen(  # noqa: S603  # running what the user asks for is its purpose
-                command, env={**os.environ, **environ}, start_new_session=True
+                command, env={**os.environ, **environ}, start_new_session=True, preexec_fn=_heed_interrupts
             )
         except OSError as exc:
             message = f"{command[0]!r} can't be run: {exc.strerror or exc}"
@@ -69,3 +69,8 @@ class Child:
         except PermissionError:
             return True
         return True
+
+
+def _heed_interrupts() -> None:
+    """Undo that a shell has what runs in its background ignore SIGINT, which is how this command is stopped."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

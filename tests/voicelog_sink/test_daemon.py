@@ -16,6 +16,7 @@ from tests.running import Raw, committed, ends, message_of, produce, read_topic,
 
 from voicelog.events import TOPICS, Event, SessionEnded, SessionStarted, StageEvent, SttResult
 from voicelog.settings import Settings, load
+from voicelog_sink.breaker import MAX_CONSECUTIVE
 from voicelog_sink.daemon import Daemon
 from voicelog_sink.embedded import EmbeddedBroker
 from voicelog_sink.errors import Unfinished
@@ -221,8 +222,9 @@ def test_store_that_refuses_every_row_stops_the_daemon_instead_of_emptying_the_t
     with pytest.raises(StoreMisconfigured, match=r"refused the last \d+ rows of .*no room for it"):
         here.daemon.catch_up()
     here.daemon.consumer.commit()
-    assert here.committed() == {}
-    assert read_topic(here.address, "voicelog-dlq") == []
+    letters = read_topic(here.address, "voicelog-dlq")  # of a first batch that was too small to judge by, if it was
+    assert len(letters) < MAX_CONSECUTIVE
+    assert sum(here.committed().values()) == len(letters)
 
 
 def test_row_that_the_store_refuses_is_a_dead_letter_and_the_rest_is_stored(here: Setup) -> None:

@@ -41,7 +41,6 @@ print("produced", flush=True)
 
 LINGERING = """
 import os, subprocess, sys, time
-globals().pop("producer", None)  # taken apart at the end it might last for longer than a signal is waited for
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 print("pids", os.getpid(), child.pid, flush=True)
 time.sleep(600)
@@ -96,9 +95,19 @@ def test_settings_of_dev_reach_the_command(tmp_path: Path) -> None:
     assert (ended.returncode, rows(path)) == (0, 20)
 
 
-def test_ctrl_c_stops_the_command_with_its_children_and_stores_the_rest(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ignored", [False, True], ids=["foreground", "background"])
+def test_ctrl_c_stops_the_command_with_its_children_and_stores_the_rest(tmp_path: Path, ignored: bool) -> None:
+    """Also where a shell has started it in the background, which makes all that runs there ignore SIGINT."""
     path = tmp_path / "calls.db"
     program = (sys.executable, "-c", PRODUCER + LINGERING, "5")
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
+    try:
+        _check_ctrl_c(tmp_path, path, program)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _check_ctrl_c(tmp_path: Path, path: Path, program: tuple[str, ...]) -> None:
     with running_sink(tmp_path / "log", "dev", "--", *program, store=f"sqlite:///{path}", http="off") as running:
         pids = [int(word) for word in running.wait_for("pids").split()[1:]]
         assert running.stop(signal.SIGINT) == 128 + signal.SIGINT
