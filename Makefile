@@ -8,7 +8,7 @@ DEMO_DIR ?= out
 # Two processes: most tests wait for a server, a deadline or a disk. Tests that share one stay together.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
-.PHONY: help demo test test-fast test-pure hot-check chaos bench bench-sink lint types docs wheel clean
+.PHONY: help demo test test-fast properties test-pure hot-check chaos bench bench-sink lint types docs wheel clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -45,6 +45,9 @@ test-fast: $(VENV)/.dev ## what needs no server, no models and no wheel
 
 chaos: $(VENV)/.dev ## kill, freeze, fill and lie to daemons, brokers and databases; SEED=n repeats a run
 	$(PYTEST) -v -m chaos $(if $(SEED),--randomly-seed=$(SEED))
+
+properties: $(VENV)/.dev ## every rule that must hold for all inputs, with 1,000 inputs each
+	VOICELOG_TEST_EXAMPLES=1000 $(PYTEST) -m "hypothesis and not chaos"
 
 test-pure: $(VENV)/.dev ## the library's suites without the C extension
 	VOICELOG_PURE_PYTHON=1 $(BIN)/python -m pytest -q tests/voicelog -m "not real"

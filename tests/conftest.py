@@ -7,10 +7,17 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from voicelog.client import state
 
 pytest_plugins = ["tests.conftest_servers"]
+
+EXAMPLES = int(os.environ.get("VOICELOG_TEST_EXAMPLES", "40"))
+"""What hypothesis tries of each rule that names no number of its own; `make properties` tries many more."""
+
+settings.register_profile("voicelog", deadline=None, max_examples=EXAMPLES)  # a busy machine makes any example late
+settings.load_profile("voicelog")
 
 
 @pytest.fixture(autouse=True)

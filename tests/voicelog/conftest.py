@@ -6,12 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from confluent_kafka import Producer
-from hypothesis import settings
 
 from voicelog.testing import Capture, capture
-
-settings.register_profile("voicelog", deadline=None)  # how long an example takes says how busy the machine is
-settings.load_profile("voicelog")
 
 
 @pytest.fixture

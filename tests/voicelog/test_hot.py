@@ -77,7 +77,7 @@ each_setting = pytest.mark.parametrize("given", SETTINGS.values(), ids=SETTINGS)
 
 @each_setting
 def test_a_program_of_stages_gives_the_same_events_in_c_and_in_python(given: dict[str, Any]) -> None:
-    @settings(max_examples=150 if not given else 40, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60 if not given else 20, suppress_health_check=list(HealthCheck))
     @hypothesis.given(PROGRAMS)
     def same(steps: list[Step]) -> None:
         monkeypatch = pytest.MonkeyPatch()
