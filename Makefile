@@ -8,7 +8,7 @@ DEMO_DIR ?= out
 # Two processes: most tests wait for a server, a deadline or a disk. Tests that share one stay together.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
-.PHONY: help demo test test-fast properties test-pure hot-check chaos bench bench-sink lint types docs wheel clean
+.PHONY: help demo record test test-fast properties test-pure hot-check chaos bench bench-sink lint types docs wheel clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -36,6 +36,9 @@ $(VENV)/.dev: pyproject.toml $(HOT) | $(BIN)/python
 
 demo: $(VENV)/.sink $(VENV)/.example ## hear, answer and speak real calls, and show what was recorded
 	@$(BIN)/python examples/demo.py --out $(DEMO_DIR)
+
+record: $(VENV)/.sink $(VENV)/.example ## record the example's calls anew, for `voicelog-sink demo`
+	@$(BIN)/python examples/record.py
 
 test: $(VENV)/.dev $(VENV)/.example ## the whole suite, with a real Kafka broker and a real CQL database
 	$(PYTEST)

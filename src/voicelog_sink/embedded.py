@@ -6,13 +6,17 @@ keeping.
 
 from __future__ import annotations
 
+import attrs
 from confluent_kafka import KafkaException, Producer
 
 from voicelog.events import TOPIC_DEAD_LETTERS, TOPICS
+from voicelog.settings import Settings
 from voicelog_sink.client import make_client
 from voicelog_sink.errors import BrokerUnavailable
 
 START_TIMEOUT_S = 10.0
+QUICK = {"fetch.wait.max.ms": "20"}
+"""The mock cluster answers nothing on a connection while a fetch waits on it; asking for ends took ten seconds."""
 
 
 class EmbeddedBroker:
@@ -33,3 +37,13 @@ class EmbeddedBroker:
             message = f"the embedded broker did not start within {START_TIMEOUT_S:.0f} s: {exc.args[0].str()}"
             raise BrokerUnavailable(message) from exc
         return ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
+
+
+def at_broker(settings: Settings, address: str) -> Settings:
+    """Return the settings for the embedded broker: its address, no login, and the oldest where it forgot some."""
+    plain = {
+        "brokers": address,
+        "security_protocol": "PLAINTEXT",
+        "kafka_config": {**settings.kafka_config, "auto.offset.reset": "earliest", **QUICK},
+    }
+    return attrs.evolve(settings, values={**settings.values, **plain})

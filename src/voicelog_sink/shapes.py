@@ -18,6 +18,7 @@ from voicelog.events import Event
 from voicelog_sink.calls import Call, CallTurn
 from voicelog_sink.checkup import Finding
 from voicelog_sink.compare import CompareRow
+from voicelog_sink.demo import Played
 from voicelog_sink.dlq import Counts, LetterRow, Verdict
 from voicelog_sink.forget import Erased
 from voicelog_sink.letters import Letter, session_of, text_of
@@ -136,6 +137,11 @@ def erased_shape(erased: Erased, at_ms: int | None, topics_ms: dict[str, int] | 
     """Return `sessions`, `rows` by table, `erased_at` (null for a dry run), `topics_ms` (null without the broker)."""
     told = {"sessions": list(erased.sessions), "rows": erased.rows}
     return told | {"erased_at": moment(at_ms), "topics_ms": topics_ms}
+
+
+def played_shape(played: Played) -> Shape:
+    """Return what became of the demo's calls: `store`, `sessions`, `produced`, `stored`."""
+    return attrs.asdict(played)
 
 
 def counts_shape(counts: Counts) -> Shape:

@@ -58,7 +58,7 @@ def test_wheel_holds_the_schema_the_type_marker_and_nothing_of_the_tests(wheel: 
     names = set(zipfile.ZipFile(wheel).namelist())
     scripts = {f"voicelog_sink/cql/{path.name}" for path in (ROOT / "cql").glob("*.cql")}
     assert scripts
-    assert scripts | {"voicelog/py.typed", "voicelog_sink/py.typed"} <= names
+    assert scripts | {"voicelog/py.typed", "voicelog_sink/py.typed", "voicelog_sink/demo_calls.jsonl"} <= names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"voicelog", "voicelog_sink"}
 
 
@@ -98,3 +98,9 @@ def test_installed_wheel_records_a_call_and_gives_it_back(environment: Path, tmp
     shown = run(sink, "show", "call-1", "--store", store, cwd=tmp_path).stdout
     assert "hello" in shown
     assert "complete" in shown
+
+
+def test_installed_wheel_plays_the_recorded_calls(environment: Path, tmp_path: Path) -> None:
+    played = json.loads(run(environment / "voicelog-sink", "demo", "--json", cwd=tmp_path).stdout)
+    assert played["stored"] == played["produced"] > 0
+    assert (tmp_path / "voicelog-demo.db").exists()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 
-import attrs
 import click
 
 from voicelog.errors import REASONS
@@ -13,7 +12,7 @@ from voicelog.settings import Settings
 from voicelog_sink import logs
 from voicelog_sink.child import Child
 from voicelog_sink.daemon import Daemon
-from voicelog_sink.embedded import EmbeddedBroker
+from voicelog_sink.embedded import EmbeddedBroker, at_broker
 from voicelog_sink.http import application, serving
 from voicelog_sink.metrics import Metrics
 from voicelog_sink.options import LOOP_SETTINGS, STORE_SETTINGS, secrets_epilog, with_settings
@@ -59,8 +58,6 @@ def command(settings: Settings, command_line: tuple[str, ...]) -> int:
             daemon.close()
 
 
-QUICK = {"fetch.wait.max.ms": "20"}
-"""The mock cluster answers nothing on a connection while a fetch waits on it; asking for ends took ten seconds."""
 NOTHING_STORED = "stored 0 events"
 
 
@@ -94,16 +91,6 @@ def outcome(metrics: Metrics) -> str:
     dead = {reason: int(metrics.value("dlq_produced_total", reason=reason)) for reason in REASONS}
     told = "".join(f"; {count} not stored: {REASONS[reason]} ({reason})" for reason, count in dead.items() if count)
     return f"stored {int(metrics.value('events_stored_total'))} events{told}"
-
-
-def at_broker(settings: Settings, address: str) -> Settings:
-    """Return the settings for the embedded broker: its address, no login, and the oldest where it forgot some."""
-    plain = {
-        "brokers": address,
-        "security_protocol": "PLAINTEXT",
-        "kafka_config": {**settings.kafka_config, "auto.offset.reset": "earliest", **QUICK},
-    }
-    return attrs.evolve(settings, values={**settings.values, **plain})
 
 
 def tell(sentence: str) -> None:
