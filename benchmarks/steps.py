@@ -21,6 +21,7 @@ from voicelog_sink.parts import measurements
 from voicelog_sink.rows import rows_of
 from voicelog_sink.stores.cql import UNSET
 from voicelog_sink.stores.cql_rows import Encoded, TableEncoder, batches
+from voicelog_sink.stores.lifetime import lifetime_ms
 from voicelog_sink.tables import TABLES
 from voicelog_sink.work import Work
 
@@ -56,7 +57,7 @@ def main() -> None:
 
     events = step("read", lambda: [read(value) for value in values])
     rows = step("rows", lambda: [row for event in events for row in rows_of(event)])
-    encoders = {name: TableEncoder(table, TTL_DAYS, UNSET) for name, table in TABLES.items()}
+    encoders = {name: TableEncoder(table, lifetime_ms(table, TTL_DAYS), UNSET) for name, table in TABLES.items()}
 
     def encode() -> dict[str, list[Encoded]]:
         found: dict[str, list[Encoded]] = {}

@@ -178,16 +178,24 @@ def spans_page() -> str:
 
 def tables_page() -> str:
     """Return the page of tables."""
-    text = ["# Tables\n", NOTE, "The same in ScyllaDB (keyspace `voice_ai_ks`) and in SQLite. The CQL is in `cql/`.\n"]
+    text = [
+        "# Tables\n",
+        NOTE,
+        "The same in ScyllaDB (keyspace `voice_ai_ks`) and in SQLite. The CQL is in `cql/`.\n",
+        "How long rows and their texts are kept can be changed: [How to set how long things are kept]"
+        "(../how-to/retention.md).\n",
+    ]
     for t in tables.TABLES.values():
         clustering = [f"`{name}`{' desc' if name in t.descending else ''}" for name in t.clustering]
-        days = "the setting ttl_days" if t.life is tables.Life.APPENDED else f"{t.lifetime_days} days"
+        days = "as the setting ttl_days says" if t.life is tables.Life.APPENDED else f"{t.lifetime_days} days"
         kept = days if t.life is tables.Life.APPENDED or t.lifetime_days else "until they are deleted"
+        texts = f" Text: {', '.join(f'`{n}`' for n in t.texts)}." if t.texts else ""
         text += [
             f"## `{t.name}`\n",
             f"Partition key: {', '.join(f'`{n}`' for n in t.partition_key)}. "
             f"Clustering: {', '.join(clustering) or 'none'}. Rows are {t.life.value}, and kept {kept}."
             + (f" Index: {', '.join(f'`{n}`' for n in t.indexes)}." if t.indexes else "")
+            + texts
             + "\n",
             table(("column", "type"), [(f"`{name}`", kind) for name, kind in t.columns.items()]),
         ]

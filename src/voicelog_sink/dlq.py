@@ -13,6 +13,7 @@ import attrs
 
 from voicelog_sink.letters import Letter, original_of, session_of, text_of
 from voicelog_sink.pipeline import Pipeline
+from voicelog_sink.rows import DAY_MS
 
 MAX_MESSAGE_CHARS = 500
 """What a line of the list keeps of the error's message; `show` has it whole."""
@@ -139,7 +140,8 @@ def verdict(letter: Letter, pipeline: Pipeline, now_ms: int) -> Verdict:
     if batch.dead:
         return Verdict(batch.dead[0].reason, batch.dead[0].message)
     if batch.expired:
-        return Verdict(EXPIRED, f"older than {pipeline.ttl_days} days (VOICELOG_TTL_DAYS): counted, and not stored")
+        days = pipeline.retention.lifetimes.events_ms // DAY_MS
+        return Verdict(EXPIRED, f"older than {days} days (voicelog-sink retention): counted, and not stored")
     return Verdict(READABLE)
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 import attrs
 
 from voicelog.events import Event
-from voicelog_sink.stores.base import Row, Store
+from voicelog_sink.stores.base import Row, Store, Values
 from voicelog_sink.tables import ERASURES
 
 Kind = Literal["session", "user"]
@@ -71,6 +71,14 @@ class Erasures:
             return True
         at_ms = users.get(event.user_id) if event.user_id else None
         return at_ms is not None and event.ts <= at_ms * 1000
+
+    def covers_row(self, values: Values) -> bool:
+        """Return whether a row of any table must not be written, as far as it says whose it is."""
+        sessions, users = self._erased
+        if values.get("session_id") in sessions:
+            return True
+        at_ms = users.get(values.get("user_id") or "")
+        return at_ms is not None and (values.get("ts") or values.get("started_at") or 0) <= at_ms
 
     def __bool__(self) -> bool:
         return self._erased != (_NOTHING, _NOTHING)

@@ -17,8 +17,9 @@ from voicelog.errors import DecodeError
 from voicelog.events import Event
 from voicelog.wire import read
 from voicelog_sink.erasures import Erasures
+from voicelog_sink.retention import Retention
 from voicelog_sink.rows import is_expired, rows_of
-from voicelog_sink.stores.base import Rejected, Row
+from voicelog_sink.stores.base import Rejected, Row, Store
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -77,22 +78,33 @@ class Pipeline:
     max_message_bytes: int
     ttl_days: int
     erasures: Erasures = attrs.Factory(Erasures)
+    retention: Retention = attrs.Factory(lambda self: Retention(self.ttl_days), takes_self=True)
+
+    def load(self, store: Store) -> None:
+        """Read anew what was erased, and how long things are kept. Blocks while the store works; raises StoreError."""
+        self.erasures.load(store)
+        self.retention.load(store)
 
     def sort(self, records: Sequence[Record], now_ms: int) -> Batch:
         """Return what each record becomes at the time `now_ms` (epoch milliseconds). Never raises."""
         batch = Batch(records, [], [], [], [], 0)
         expired = erased = 0
         covers = self.erasures.covers if self.erasures else None
+        lifetimes = self.retention.lifetimes
+        events_ms, is_uneven = lifetimes.events_ms, lifetimes.is_uneven
         for index, record in enumerate(records):
             try:
                 event = self._event(record)
-                if is_expired(event, now_ms, self.ttl_days):
+                if is_expired(event, now_ms, events_ms):
                     expired += 1
                     continue
                 if covers is not None and covers(event):
                     erased += 1
                     continue
                 rows = rows_of(event)
+                if is_uneven and rows and all(lifetimes.is_row_over(row.table, row.values, now_ms) for row in rows):
+                    expired += 1
+                    continue
             except DecodeError as exc:
                 batch.dead.append(_undecodable(record, exc))
             except Exception as exc:  # one record that trips a bug must not hold up all that come after it

@@ -108,12 +108,14 @@ def event_of(values: Values) -> Event:
         fields["error"] = ErrorInfo(
             type=values["error_type"], message=values.get("error_message") or "", stack=values.get("error_stack")
         )
+    if kind == Log.TYPE and fields["message"] is None:
+        fields["message"] = ""  # its time is over, and a log record has one
     return EVENT_TYPES[kind](**fields)
 
 
-def is_expired(event: Event, now_ms: int, ttl_days: int) -> bool:
-    """Say whether the event is older than the tables keep it, so that it must be counted and not stored."""
-    return event.ts // 1000 + ttl_days * DAY_MS <= now_ms
+def is_expired(event: Event, now_ms: int, events_ms: int) -> bool:
+    """Say whether the event is older than any table keeps it, so that it must be counted and not stored."""
+    return event.ts // 1000 + events_ms <= now_ms
 
 
 def hour_of(ts_us: int) -> str:

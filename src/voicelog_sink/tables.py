@@ -42,6 +42,8 @@ class Table:
     version: str | None = None
     lifetime_days: int | None = None
     indexes: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    """Columns with what was said or written by people or programs: they may go before the row does."""
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -85,6 +87,10 @@ VOICE_INTERACTIONS = Table(
         "extra": TEXT,
     },
     Life.APPENDED,
+    texts=(
+        "transcript", "prompt", "response", "text", "parameters", "attributes", "error_message", "error_stack",
+        "message", "attempts", "extra",
+    ),
 )  # fmt: skip
 
 TEXT_COLUMNS = (
@@ -118,6 +124,7 @@ SESSION_SUMMARIES = Table(
     version="rows_read",
     lifetime_days=400,
     indexes=("user_id",),
+    texts=("attributes",),
 )  # fmt: skip
 
 SESSIONS_BY_DAY = Table(
@@ -195,6 +202,7 @@ ERROR_LOGS = Table(
     },
     Life.APPENDED,
     descending=("ts",),
+    texts=("error_message", "error_stack", "message", "attributes"),
 )  # fmt: skip
 
 SYSTEM_HEALTH = Table(
@@ -207,6 +215,7 @@ SYSTEM_HEALTH = Table(
     },
     Life.APPENDED,
     descending=("ts",),
+    texts=("details",),
 )  # fmt: skip
 
 ERASURES = Table(
@@ -214,6 +223,14 @@ ERASURES = Table(
     ("subject",),
     (),
     {"subject": TEXT, "kind": TEXT, "erased_at": TIME, "reason": TEXT},
+    Life.REWRITTEN,
+)
+
+RETENTION = Table(
+    "retention",
+    ("scope",),
+    ("name",),
+    {"scope": TEXT, "name": TEXT, "days": INT, "changed_at": TIME, "changed_by": TEXT},
     Life.REWRITTEN,
 )
 
@@ -229,7 +246,7 @@ TABLES: dict[str, Table] = {
     t.name: t
     for t in (
         VOICE_INTERACTIONS, SESSION_SUMMARIES, SESSIONS_BY_DAY, PERFORMANCE_METRICS, METRIC_PARTS, METRIC_ROLLUPS,
-        METRIC_NAMES, ERROR_LOGS, SYSTEM_HEALTH, ERASURES, DERIVED_PENDING,
+        METRIC_NAMES, ERROR_LOGS, SYSTEM_HEALTH, ERASURES, RETENTION, DERIVED_PENDING,
     )
 }  # fmt: skip
 VIEWS: dict[str, View] = {v.name: v for v in (INTERACTIONS_BY_STAGE,)}

@@ -16,8 +16,9 @@ from voicelog.errors import DecodeError
 from voicelog.wire import read
 from voicelog_sink.erasures import Erasures
 from voicelog_sink.pipeline import Record
-from voicelog_sink.rows import is_expired, rows_of
+from voicelog_sink.rows import rows_of
 from voicelog_sink.stores.base import Row, Store
+from voicelog_sink.stores.lifetime import Lifetimes
 from voicelog_sink.tables import SESSION_SUMMARIES, TABLES
 from voicelog_sink.watermark import Place
 
@@ -64,7 +65,7 @@ class Rules:
     stamped `until_ms` (epoch milliseconds, the broker's clock) or later are not looked at.
     """
 
-    ttl_days: int
+    lifetimes: Lifetimes
     now_ms: int
     until_ms: int | None
     erasures: Erasures
@@ -138,10 +139,10 @@ def _judged(record: Record, rules: Rules, ledger: Ledger) -> _Wanted | None:
         return None
     if rules.erasures.covers(event):
         ledger.counts[record.topic]["erased"] += 1
-    elif is_expired(event, rules.now_ms, rules.ttl_days):
-        ledger.counts[record.topic]["expired"] += 1
     elif row is None:
         ledger.counts[record.topic]["stored"] += 1  # an event of which no table keeps anything
+    elif rules.lifetimes.is_row_over(row.table, row.values, rules.now_ms):
+        ledger.counts[record.topic]["expired"] += 1
     else:
         return _Wanted(record, row, event.session_id, event.event_id)
     return None

@@ -15,6 +15,7 @@ from voicelog_sink.erasures import Erasure, Erasures
 from voicelog_sink.pipeline import Record
 from voicelog_sink.rows import rows_of
 from voicelog_sink.stores.base import Store
+from voicelog_sink.stores.lifetime import Lifetimes
 from voicelog_sink.summary import summarise, summary_rows
 from voicelog_sink.verify import Gap, Missing, Rules, gaps, verify
 
@@ -35,8 +36,8 @@ def records(events: Sequence[Event], first: int = 0) -> list[Record]:
 
 
 def rules(**given: object) -> Rules:
-    default = {"ttl_days": 90, "now_ms": NOW_MS, "until_ms": None, "erasures": Erasures(), "dead": frozenset(),
-               "committed": {(TOPIC, 0): 10**6}}  # fmt: skip
+    default = {"lifetimes": Lifetimes.by_default(90), "now_ms": NOW_MS, "until_ms": None, "erasures": Erasures(),
+               "dead": frozenset(), "committed": {(TOPIC, 0): 10**6}}  # fmt: skip
     return Rules(**(default | given))  # type: ignore[arg-type]
 
 

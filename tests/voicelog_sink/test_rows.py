@@ -194,8 +194,8 @@ def test_attributes_nested_too_deeply_are_refused_with_the_reason() -> None:
 
 def test_event_expires_exactly_when_its_days_are_over() -> None:
     event, day_ms = CallBuilder().started(), 86_400_000
-    assert not is_expired(event, START_US // 1000 + 90 * day_ms - 1, 90)
-    assert is_expired(event, START_US // 1000 + 90 * day_ms, 90)
+    assert not is_expired(event, START_US // 1000 + 90 * day_ms - 1, 90 * day_ms)
+    assert is_expired(event, START_US // 1000 + 90 * day_ms, 90 * day_ms)
 
 
 def test_hours_and_days_are_utc() -> None:

@@ -20,6 +20,7 @@ from voicelog_sink.period import since_ms, since_option, until_option
 from voicelog_sink.progress import progress
 from voicelog_sink.reading import reading
 from voicelog_sink.render import Column, console, one_line, print_table
+from voicelog_sink.retention import Retention
 from voicelog_sink.stores.base import Store
 from voicelog_sink.topic_reader import TopicReader
 from voicelog_sink.topics import TopicAdmin
@@ -69,10 +70,12 @@ def examined(settings: Settings, store: Store, from_ms: int, until_ms: int | Non
     committed = {(s.topic, s.partition): s.committed for s in standings if s.committed is not None}
     erasures = Erasures()
     erasures.load(store)
+    retention = Retention(settings.ttl_days)
+    retention.load(store)
     with TopicReader(settings) as reader:
         # The dead letters after the topics' ends: what is in neither was not lost in between.
         spans = reader.spans(topics, from_ms)
-        rules = Rules(settings.ttl_days, now_ms, until_ms, erasures, dead(settings), committed)
+        rules = Rules(retention.lifetimes, now_ms, until_ms, erasures, dead(settings), committed)
         with progress("reading", sum(span.end - span.start for span in spans.values())) as on_read:
             return verify(store, reader.read(spans), rules, on_read)
 

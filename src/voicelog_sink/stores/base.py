@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import attrs
+
+from voicelog_sink.stores.lifetime import Lifetimes
 
 Values = dict[str, Any]
 """A row: column to value. A TIME is an int of milliseconds, a BLOB bytes; an absent column is None or left out."""
@@ -73,6 +75,9 @@ class Store(ABC):
     on_asked: OnAsked = staticmethod(ignore)
     """Called by `write` and `delete`, in their thread, for each request as its answer is taken; must cost nothing."""
 
+    writes_expiry: ClassVar[bool]
+    """Whether each row carries its expiry from when it was written, so that other lifetimes need it written anew."""
+
     @abstractmethod
     def open(self, timeout_ms: int) -> None:
         """Connect. Blocks up to about `timeout_ms`; raises StoreUnavailable or StoreMisconfigured.
@@ -94,20 +99,30 @@ class Store(ABC):
         """Return the time by the store's own clock, epoch milliseconds; raises as `ping` does."""
 
     @abstractmethod
+    def keep_for(self, lifetimes: Lifetimes) -> None:
+        """Go by these lifetimes from the next `write` on, in place of those by default (`ttl_days`). Does no I/O.
+
+        A store whose rows do not carry their expiry soon takes out also what was stored before and is over by them.
+        """
+
+    @abstractmethod
     def write(self, rows: Sequence[Row]) -> list[Rejected]:
         """Store every row durably and return those that the store will never take.
 
-        Blocks until each row is acknowledged or refused. The same row again changes nothing. Rows of an APPENDED
-        table expire `ttl_days` after their ts (at the latest after the write: a ts from the future counts as now);
-        one whose time is over already is left out silently (the caller counts those beforehand). A row of a table
+        Blocks until each row is acknowledged or refused. The same row again changes nothing. Rows expire their
+        lifetime after their `born_column` (at the latest after the write: a moment in the future counts as now), and
+        their texts before them where `keep_for` says so; what is over already is left out silently, a row (the caller
+        counts those beforehand) or its texts. A row of a table
         with a version never replaces one of a higher version, in whatever order they come; of two different rows of
         the same version either may win. StoreUnavailable and StoreMisconfigured say that some rows may be stored and
         some not: the caller writes all of them again.
         """
 
     @abstractmethod
-    def delete(self, table: str, keys: Sequence[Values]) -> None:
-        """Delete rows by their whole keys; what is not there is ignored. Raises as `write` does.
+    def delete(self, table: str, keys: Sequence[Values], columns: Sequence[str] = ()) -> None:
+        """Delete rows by their whole keys, or only these columns of them; what is not there is ignored.
+
+        Raises as `write` does.
 
         In a table with a version this is final: CQL hides whatever is written to that key afterwards, of any
         version, until gc_grace has passed. Elsewhere the row can be written anew.

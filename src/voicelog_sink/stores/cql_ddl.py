@@ -84,13 +84,27 @@ def insert(keyspace: str, table: Table, names: Sequence[str] = ()) -> str:
     return head + (" USING " + " AND ".join(using) if using else "")
 
 
-def delete(keyspace: str, table: Table, _names: Sequence[str] = ()) -> str:
-    """Return the statement that deletes one row by its key.
+def update(keyspace: str, table: Table, names: Sequence[str]) -> str:
+    """Return the statement that writes columns outside of the key, and makes no row: timestamp, TTL, columns, key."""
+    using = " AND ".join([*(["TIMESTAMP ?"] if table.version else []), *(["TTL ?"] if has_ttl(table) else [])])
+    changes = ", ".join(f"{quoted(name)} = ?" for name in names)
+    where = " AND ".join(f"{quoted(name)} = ?" for name in table.key)
+    return f"UPDATE {quoted(keyspace)}.{quoted(table.name)} USING {using} SET {changes} WHERE {where}"
+
+
+def write(keyspace: str, table: Table, names: Sequence[str]) -> str:
+    """Return the statement that writes these columns: `insert` where the key is among them, else `update`."""
+    return (insert if table.key[0] in names else update)(keyspace, table, names)
+
+
+def delete(keyspace: str, table: Table, columns: Sequence[str] = ()) -> str:
+    """Return the statement that deletes one row by its key, or these columns of it.
 
     Its timestamp is the present, above every version, so that an erasure outranks every recompute.
     """
     where = " AND ".join(f"{quoted(name)} = ?" for name in table.key)
-    return f"DELETE FROM {quoted(keyspace)}.{quoted(table.name)} WHERE {where}"
+    which = f"{listed(columns)} " if columns else ""
+    return f"DELETE {which}FROM {quoted(keyspace)}.{quoted(table.name)} WHERE {where}"
 
 
 def select(keyspace: str, query: Query) -> str:

@@ -6,11 +6,11 @@ The columns are encoded here and not by the driver, which takes three times as l
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from operator import call, itemgetter
 from typing import Any, NamedTuple
 
-from voicelog_sink.stores.lifetime import born_column, left_ms, lifetime_ms
+from voicelog_sink.stores.lifetime import born_column, left_ms
 from voicelog_sink.tables import BLOB, BOOL, INT, REAL, SMALL, TEXT, TIME, Table
 
 MAX_ROWS = 32
@@ -76,13 +76,16 @@ class TableEncoder:
     older row's value would show through. `unset` is what the driver takes for that. Used by one thread.
     """
 
-    def __init__(self, table: Table, ttl_days: int, unset: Any) -> None:
-        """Work out what is the same for every row."""
+    def __init__(self, table: Table, lifetime_ms: int | None, unset: Any, left_out: Collection[str] = ()) -> None:
+        """Work out what is the same for every row; `lifetime_ms` is None for a table whose rows do not expire.
+
+        Columns that are `left_out` are as they are, whatever the row says.
+        """
         self.table = table
         self.columns = tuple(table.columns)
-        self._lifetime = lifetime_ms(table, ttl_days)
+        self._lifetime = lifetime_ms
         self._born = born_column(table)
-        self._blank = [None if table.version else unset] * len(table.columns)
+        self._blank = [None if table.version and name not in left_out else unset for name in table.columns]
         self._order = {name: place for place, name in enumerate(table.columns)}
         self._key_places = [self._order[name] for name in table.key]
         self._read_partition = itemgetter(*table.partition_key)
@@ -122,7 +125,7 @@ class TableEncoder:
         """Encode a row without the columns that are None; raises RowError where that is not what is wrong with it."""
         present = {name: value for name, value in values.items() if value is not None}
         if len(present) == len(values):
-            raise self._explain(values)
+            raise self.explain(values)
         return self.encode(number, present, now_ms)
 
     def _encode_whole(self, number: int, values: Mapping[str, Any], now_ms: int) -> Encoded | None:
@@ -134,10 +137,10 @@ class TableEncoder:
                     packed = params[self._order[name]] = PACKERS[self.table.columns[name]](value)
                     size += len(packed)
         except PACK_ERRORS:
-            raise self._explain(values) from None
+            raise self.explain(values) from None
         routing_key = self._routing_key(params)
         if self.table.version is not None:
-            params.append(self._timestamp(values))
+            params.append(self.timestamp(values))
         if self._lifetime is not None:
             left = left_ms(values, self._born, self._lifetime, now_ms)
             if left <= 0:
@@ -153,7 +156,7 @@ class TableEncoder:
             for name, value in key.items():
                 params[self._order[name]] = None if value is None else PACKERS[self.table.columns[name]](value)
         except PACK_ERRORS:
-            raise self._explain(key) from None
+            raise self.explain(key) from None
         routing_key = self._routing_key(params)
         return Encoded(number, routing_key, [params[place] for place in self._key_places], 0, self.table.key)
 
@@ -183,14 +186,15 @@ class TableEncoder:
             message = f"table {self.table.name}: its partition key is longer than 65535 bytes"
             raise RowError(message) from exc
 
-    def _timestamp(self, values: Mapping[str, Any]) -> bytes:
+    def timestamp(self, values: Mapping[str, Any]) -> bytes:
+        """Return the row's version, which it is written with as timestamp; raises RowError for one that is none."""
         version = values.get(self.table.version or "")
         if not isinstance(version, int) or version < 0:
             message = f"table {self.table.name}: {self.table.version} is {version!r}: expected a whole number from 0 on"
             raise RowError(message)
         return _pack_bigint(version)
 
-    def _explain(self, values: Mapping[str, Any]) -> RowError:
+    def explain(self, values: Mapping[str, Any]) -> RowError:
         """Return the error of the first column that can't be encoded."""
         for name, value in values.items():
             kind = self.table.columns.get(name)

@@ -21,8 +21,9 @@ from voicelog_sink.stores.base import (
 )
 from voicelog_sink.stores.cql import UNSET, Connection, Failure, milliseconds
 from voicelog_sink.stores.cql_rows import Encoded, RowError, TableEncoder, batches
+from voicelog_sink.stores.cql_texts import DividedEncoder
 from voicelog_sink.stores.flight import Request
-from voicelog_sink.stores.lifetime import wall_ms
+from voicelog_sink.stores.lifetime import Lifetimes, wall_ms
 from voicelog_sink.stores.query import Query, plan
 from voicelog_sink.stores.url import cql_url
 from voicelog_sink.tables import TABLES, TIME
@@ -34,6 +35,8 @@ READ_AHEAD = 8
 class CqlStore(Store):
     """Rows in a CQL keyspace, LOCAL_QUORUM both ways, in single-partition batches."""
 
+    writes_expiry = True
+
     def __init__(self, settings: Settings, now_ms: Callable[[], int] = wall_ms) -> None:
         """Read the URL; connects to nothing. Raises StoreMisconfigured for a wrong URL."""
         self._settings = settings
@@ -41,7 +44,15 @@ class CqlStore(Store):
         self._now_ms = now_ms
         self._live: Connection | None = None
         self._prepared: dict[str, Any] = {}
-        self._encoders = {name: TableEncoder(t, settings.ttl_days, UNSET) for name, t in TABLES.items()}
+        self._set_lifetimes(Lifetimes.by_default(settings.ttl_days))
+
+    def _set_lifetimes(self, lifetimes: Lifetimes) -> None:
+        self._lifetimes = lifetimes
+        self._encoders = {name: TableEncoder(t, lifetimes.rows_ms.get(name), UNSET) for name, t in TABLES.items()}
+        self._divided = {
+            name: DividedEncoder(TABLES[name], lifetimes.rows_ms[name], text_ms, UNSET)
+            for name, text_ms in lifetimes.texts_ms.items()
+        }
 
     # --- life
 
@@ -68,26 +79,37 @@ class CqlStore(Store):
 
     # --- rows
 
+    def keep_for(self, lifetimes: Lifetimes) -> None:
+        """Write rows with these lifetimes as their TTL; see Store."""
+        if lifetimes != self._lifetimes:
+            self._set_lifetimes(lifetimes)
+
     def write(self, rows: Sequence[Row]) -> list[Rejected]:
         """Write the rows in single-partition batches, many at once; see Store."""
-        now = self._now_ms()
+        now, divided = self._now_ms(), self._divided
         encoded: dict[str, list[Encoded]] = {}
         rejected: list[Rejected] = []
         for number, (table, values) in enumerate(rows):
             try:
+                if table in divided:
+                    encoded.setdefault(table, []).extend(divided[table].encode(number, values, now))
+                    continue
                 row = self._encoders[table].encode(number, values, now)
             except RowError as exc:
                 rejected.append(Rejected(number, "RowError", str(exc)))
             else:
                 if row is not None:
                     encoded.setdefault(table, []).append(row)
-        rejected += self._send(self._requests(encoded, cql_ddl.insert))
-        return sorted(rejected)
+        rejected += self._send(self._requests(encoded, cql_ddl.write))
+        return sorted({each.index: each for each in rejected}.values())  # a row of two parts may be refused in both
 
-    def delete(self, table: str, keys: Sequence[Values]) -> None:
-        """Delete the rows in single-partition batches; see Store. Raises ValueError for a key that is none."""
+    def delete(self, table: str, keys: Sequence[Values], columns: Sequence[str] = ()) -> None:
+        """Delete the rows, or columns of them, in single-partition batches; see Store.
+
+        Raises ValueError for a key that is none.
+        """
         encoded = {table: [self._encoders[table].encode_key(number, key) for number, key in enumerate(keys)]}
-        refused = self._send(self._requests(encoded, cql_ddl.delete))
+        refused = self._send(self._requests(encoded, lambda keyspace, of, _: cql_ddl.delete(keyspace, of, columns)))
         if refused:
             message = f"store {self._settings.store!r}: a row can't be deleted: {refused[0].message}"
             raise StoreMisconfigured(message)

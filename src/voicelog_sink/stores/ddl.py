@@ -94,6 +94,27 @@ def delete(table: Table) -> str:
     return f"DELETE FROM {quote(table.name)} WHERE " + " AND ".join(f"{quote(name)} = ?" for name in table.key)
 
 
+def blank(table: Table, columns: Iterable[str]) -> str:
+    """Return the statement that takes columns out of one row, by its key."""
+    changes = ", ".join(f"{quote(name)} = NULL" for name in columns)
+    return f"UPDATE {quote(table.name)} SET {changes} WHERE " + " AND ".join(f"{quote(name)} = ?" for name in table.key)
+
+
+def nth_birth(table: Table) -> str:
+    """Return the statement that finds when the row was born that comes ? rows after those born from ? on, before ?."""
+    born = quote(born_column(table))
+    where = f"{born} >= ? AND {born} < ?"
+    return f"SELECT {born} FROM {quote(table.name)} WHERE {where} ORDER BY {born} LIMIT 1 OFFSET ?"
+
+
+def sweep_texts(table: Table) -> str:
+    """Return the statement that takes the texts out of rows born from ? on, before ?."""
+    born, texts = quote(born_column(table)), list(map(quote, table.texts))
+    changes = ", ".join(f"{name} = NULL" for name in texts)
+    some = " OR ".join(f"{name} IS NOT NULL" for name in texts)
+    return f"UPDATE {quote(table.name)} SET {changes} WHERE {born} >= ? AND {born} < ? AND ({some})"
+
+
 def sweep(table: Table) -> str:
     """Return the statement that deletes rows born before ?, at most ? of them."""
     key = quoted(table.key)

@@ -23,11 +23,12 @@ from voicelog_sink.stores.base import (
     StoreUnavailable,
     Values,
 )  # fmt: skip
-from voicelog_sink.stores.lifetime import born_column, is_over, lifetime_ms, wall_ms
+from voicelog_sink.stores.lifetime import Lifetimes, born_column, is_over, wall_ms
 from voicelog_sink.stores.query import Query, plan
 from voicelog_sink.stores.schema import differences
 from voicelog_sink.stores.sqlite_rows import STATEMENTS, insert, inserts
 from voicelog_sink.stores.sqlite_schema import complete_table, complete_view, live_shape
+from voicelog_sink.stores.sqlite_sweep import Sweep
 from voicelog_sink.stores.url import sqlite_path
 from voicelog_sink.tables import BOOL, TABLES, Life, Table
 
@@ -40,13 +41,12 @@ PRAGMAS = (
     f"busy_timeout = {BUSY_TIMEOUT_MS}",
     "cache_size = -8192",
     "wal_autocheckpoint = 4000",
+    "secure_delete = ON",
 )
 """A write is on the disk when it is acknowledged. 8 MB of pages in memory, and pages go from the log into the file
-every 16 MB instead of every 4, so that a page that is written again and again goes there once.
+every 16 MB instead of every 4, so that a page that is written again and again goes there once. What is deleted is
+overwritten with zeros, in every build of SQLite and not only in those that do so anyway.
 """
-SWEEP_EVERY_S = 3600.0
-SWEEP_ROWS = 5_000
-"""Most expired rows that one write deletes of a table, so that no write waits for a day's worth."""
 
 ROW_ERRORS = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError,
               OverflowError, ValueError, TypeError)  # fmt: skip
@@ -75,17 +75,22 @@ Groups = dict[tuple[str, tuple[str, ...]], Group]
 class SqliteStore(Store):
     """Rows in one file. One transaction a write, flushed to the disk; other processes read while it writes."""
 
+    writes_expiry = False
+
     def __init__(self, settings: Settings, now_ms: Callable[[], int] = wall_ms) -> None:
         """Read the URL; opens nothing. Raises StoreMisconfigured for a wrong URL."""
         self._path = sqlite_path(settings.store)
-        self._ttl_days: int = settings.ttl_days
         self._now_ms = now_ms
         self._db: sqlite3.Connection | None = None
-        self._next_sweep_s = 0.0
+        self._set_lifetimes(Lifetimes.by_default(settings.ttl_days))
+
+    def _set_lifetimes(self, lifetimes: Lifetimes) -> None:
+        self._lifetimes = lifetimes
+        self._sweep = Sweep(lifetimes)
         self._tables = {
             name: (
                 born_column(table),
-                lifetime_ms(table, self._ttl_days),
+                lifetimes.rows_ms.get(name),
                 dict.fromkeys(table.columns) if table.life is Life.REWRITTEN else None,
             )
             for name, table in TABLES.items()
@@ -139,14 +144,25 @@ class SqliteStore(Store):
 
     # --- rows
 
+    def keep_for(self, lifetimes: Lifetimes) -> None:
+        """Go by these lifetimes, also for rows that are there: the next writes take out what is over; see Store."""
+        if lifetimes != self._lifetimes:
+            self._set_lifetimes(lifetimes)
+
     def write(self, rows: Sequence[Row]) -> list[Rejected]:
         """Write the rows in one transaction; see Store."""
         rejected: list[Rejected] = []
         groups = self._groups(rows)
-        with self._transaction(len(rows)) as db:
-            self._sweep_if_due(db)
-            for (name, names), numbered in groups.items():
-                rejected += _write_group(db, TABLES[name], names, numbered)
+        try:
+            with self._transaction(len(rows)) as db:
+                self._sweep.step_if_due(db.execute, self._now_ms())
+                for (name, names), numbered in groups.items():
+                    rejected += _write_group(db, TABLES[name], names, numbered)
+        except StoreError:
+            self._sweep.failed()
+            raise
+        if self._sweep.should_empty_log():
+            self._empty_log()
         return sorted(rejected)
 
     def _groups(self, rows: Sequence[Row]) -> Groups:
@@ -154,7 +170,9 @@ class SqliteStore(Store):
 
         Binding only the columns that are there halves the cost of a row.
         """
-        now = self._now_ms()
+        now, lifetimes = self._now_ms(), self._lifetimes
+        if lifetimes.texts_ms:
+            rows = [Row(name, lifetimes.without_old_texts(name, values, now)) for name, values in rows]
         found: Groups = {}
         for index, (name, values) in enumerate(rows):
             born, lifetime, blank = self._tables[name]
@@ -165,11 +183,12 @@ class SqliteStore(Store):
             found.setdefault((name, tuple(values)), []).append((index, tuple(values.values())))
         return found
 
-    def delete(self, table: str, keys: Sequence[Values]) -> None:
-        """Delete the rows in one transaction; see Store."""
+    def delete(self, table: str, keys: Sequence[Values], columns: Sequence[str] = ()) -> None:
+        """Delete the rows, or columns of them, in one transaction; see Store."""
         key = TABLES[table].key
+        statement = ddl.blank(TABLES[table], columns) if columns else ddl.delete(TABLES[table])
         with self._transaction(len(keys)) as db:
-            db.executemany(ddl.delete(TABLES[table]), [tuple(values[name] for name in key) for values in keys])
+            db.executemany(statement, [tuple(values[name] for name in key) for values in keys])
 
     def purge(self) -> None:
         """Write the file anew without what is deleted, and empty the log; see Store."""
@@ -270,17 +289,16 @@ class SqliteStore(Store):
                 db.execute("ROLLBACK")
             raise
 
-    def _sweep_if_due(self, db: sqlite3.Connection) -> None:
-        """Delete rows whose time is over: once an hour, a bounded number a write until none is left."""
-        if time.monotonic() < self._next_sweep_s:
-            return
-        now, deleted = self._now_ms(), [0]
-        for table in TABLES.values():
-            lifetime = lifetime_ms(table, self._ttl_days)
-            if lifetime is not None:
-                deleted.append(db.execute(ddl.sweep(table), (now - lifetime, SWEEP_ROWS)).rowcount)
-        if max(deleted) < SWEEP_ROWS:
-            self._next_sweep_s = time.monotonic() + SWEEP_EVERY_S
+    def _empty_log(self) -> None:
+        """Empty the log of what a sweep took out of the file; who reads is not waited for, and only delays it."""
+        with self._errors():
+            db = self._open_db()
+            db.execute("PRAGMA busy_timeout = 0")
+            try:
+                busy, *_ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        self._sweep.note_log(bool(busy))
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voicelog_sink.stores.cql_rows import MAX_BYTES, MAX_ROWS, PACKERS, SHAPES, Encoded, RowError, TableEncoder, batches
-from voicelog_sink.stores.lifetime import DAY_MS
+from voicelog_sink.stores.lifetime import DAY_MS, lifetime_ms
 from voicelog_sink.tables import BLOB, BOOL, INT, REAL, SMALL, TABLES, TEXT, TIME
 
 NOW_MS = 1_800_000_000_000
@@ -44,7 +44,7 @@ def test_every_value_is_encoded_as_the_driver_does_it(kind: str, data: st.DataOb
 
 
 def encoder(table: str) -> TableEncoder:
-    return TableEncoder(TABLES[table], 90, UNSET)
+    return TableEncoder(TABLES[table], lifetime_ms(TABLES[table], 90), UNSET)
 
 
 def test_appended_row_names_the_columns_that_it_has_and_ends_with_its_ttl() -> None:

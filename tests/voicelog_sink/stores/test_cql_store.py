@@ -8,6 +8,7 @@ import pytest
 from tests.running import wait_until
 from tests.voicelog_sink.stores.cql_kit import Make, keyspace_of, row, sessions
 
+from voicelog_sink.retention import Rule, lifetimes
 from voicelog_sink.stores.base import Row, StoreMisconfigured
 from voicelog_sink.stores.lifetime import DAY_MS, wall_ms
 
@@ -34,6 +35,34 @@ def test_replayed_row_keeps_its_expiry(make: Make, cql_url: str, cql_admin: Any)
     assert store.write([short]) == []
     assert store.write([short]) == []
     wait_until(lambda: sessions(store, "a") == [], "the row expires")
+
+
+def test_texts_expire_before_their_row_and_its_figures_stay(make: Make, cql_url: str, cql_admin: Any) -> None:
+    store = make()
+    store.init()
+    store.keep_for(lifetimes({"text": Rule("kind", "text", 7)}, 90))
+    soon = row("soon", 1, -7 * DAY_MS + 3000, items=1, transcript="my card", stage_hour="llm#h")
+    later = row("later", 1, -DAY_MS, items=1, transcript="my card")
+    summary = {"session_id": "later", "started_at": wall_ms() - DAY_MS, "rows_read": 3, "turns": 1, "attributes": "{}"}
+    assert store.write([soon, later, Row("session_summaries", summary)]) == []
+    keyspace = keyspace_of(cql_url)
+    asked = "SELECT TTL({}) AS text, TTL({}) AS figure FROM {}.{} WHERE session_id = 'later'"
+    for names in (("transcript", "items"), ("attributes", "turns")):
+        table = "voice_interactions" if "items" in names else "session_summaries"
+        [left] = cql_admin.execute(asked.format(*names, keyspace, table))
+        days = 89 if "items" in names else 399
+        assert 0 <= 6 * 86_400 - left.text < 60
+        assert 0 <= days * 86_400 - left.figure < 60
+    found = [dict(r) for r in store.select("voice_interactions", [{"session_id": "soon"}])]
+    assert found[0]["transcript"] == "my card"
+
+    def text() -> Any:
+        [left] = store.select("voice_interactions", [{"session_id": "soon"}])
+        return left["transcript"]
+
+    wait_until(lambda: text() is None, "the text expires")
+    assert list(store.select("voice_interactions", [{"session_id": "soon"}])) == [{**found[0], "transcript": None}]
+    assert len(list(store.select("interactions_by_stage", [{"stage_hour": "llm#h"}]))) == 1
 
 
 def test_row_that_the_server_refuses_is_named_and_the_others_are_stored(make: Make) -> None:

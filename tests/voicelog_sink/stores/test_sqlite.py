@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from voicelog.settings import load
-from voicelog_sink.stores import sqlite
+from voicelog_sink.retention import Rule, lifetimes
+from voicelog_sink.stores import sqlite, sqlite_sweep
 from voicelog_sink.stores.base import Row, StoreMisconfigured, StoreUnavailable
 from voicelog_sink.stores.lifetime import DAY_MS
 from voicelog_sink.stores.sqlite import SqliteStore
@@ -165,7 +166,7 @@ def test_rows_are_deleted_when_their_time_is_over_at_most_once_an_hour(
     clock.now_ms = NOW_MS + 91 * DAY_MS
     assert store.write([row(3, 91 * DAY_MS)]) == []
     assert stored(path) == [1, 2, 3]
-    store._next_sweep_s = 0.0
+    store._sweep.next_s = 0.0
     assert store.write([]) == []
     assert stored(path) == [2, 3]
 
@@ -173,23 +174,125 @@ def test_rows_are_deleted_when_their_time_is_over_at_most_once_an_hour(
 def test_one_write_deletes_a_bounded_number_and_the_next_goes_on(
     store: SqliteStore, path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "SWEEP_ROWS", 10)
+    monkeypatch.setattr(sqlite_sweep, "SWEEP_ROWS", 10)
     store.write([row(n) for n in range(25)])
     clock.now_ms = NOW_MS + 91 * DAY_MS
-    store._next_sweep_s = 0.0
+    store._sweep.next_s = 0.0
     left = []
     for _ in range(4):
         store.write([])
         left.append(len(stored(path)))
     assert left == [15, 5, 0, 0]
-    assert store._next_sweep_s > 0
+    assert store._sweep.next_s > 0
+
+
+WEEK = lifetimes({"text": Rule("kind", "text", 7)}, 90)
+SECRET = "my card ends in 4711, says Zebedee"
+
+
+def texts(path: Path) -> list[int]:
+    """Return which rows have a text."""
+    with sqlite3.connect(path) as db:
+        found = [
+            n for (n,) in db.execute("SELECT seq FROM voice_interactions WHERE transcript IS NOT NULL ORDER BY seq")
+        ]
+    db.close()
+    return found
+
+
+def test_texts_that_are_over_are_taken_out_a_bounded_number_a_write_once_the_rule_is_known(
+    store: SqliteStore, path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_sweep, "SWEEP_ROWS", 10)
+    store.write([row(n, n * 1000, transcript=SECRET) for n in range(25)] + [row(99, 3 * DAY_MS, transcript=SECRET)])
+    clock.now_ms = NOW_MS + 8 * DAY_MS
+    left = []
+    for lifetimes_now in (None, WEEK, WEEK, WEEK, WEEK):
+        if lifetimes_now:
+            store.keep_for(lifetimes_now)
+        store.write([])
+        left.append(len(texts(path)))
+    assert left == [26, 16, 6, 1, 1]
+    assert texts(path) == [99]
+    assert stored(path) == [*range(25), 99]
+
+
+def test_rows_of_one_moment_beyond_the_bound_are_no_endless_loop(
+    store: SqliteStore, path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_sweep, "SWEEP_ROWS", 3)
+    store.write([row(n, transcript=SECRET) for n in range(20)])
+    clock.now_ms = NOW_MS + 8 * DAY_MS
+    store.keep_for(WEEK)
+    for _ in range(3):
+        store.write([])
+    assert texts(path) == []
+
+
+def test_step_that_was_undone_is_done_again(
+    store: SqliteStore, path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write([row(1, transcript=SECRET)])
+    clock.now_ms = NOW_MS + 8 * DAY_MS
+    store.keep_for(WEEK)
+    monkeypatch.setattr(sqlite, "_write_group", lambda db, *_: db.execute("SELECT nothing"))
+    with pytest.raises(StoreMisconfigured):
+        store.write([row(2)])
+    monkeypatch.undo()
+    assert texts(path) == [1]
+    store.write([])
+    assert texts(path) == []
+
+
+def test_no_file_holds_a_text_whose_time_is_over(store: SqliteStore, path: Path, clock: Clock) -> None:
+    """Nor the log: the files are searched byte by byte. Long texts have pages of their own, short ones share them."""
+    for number in range(300):
+        text = SECRET * (200 if number % 7 == 0 else 1)
+        at_ms = number * 1000
+        key = {
+            "service": f"s{number % 5}",
+            "hour": "h",
+            "shard": 1,
+            "ts": NOW_MS + at_ms,
+            "stream_id": "s",
+            "seq": number,
+        }
+        failed = Row("error_logs", {**key, "error_message": text, "attributes": text})
+        store.write(
+            [row(number, at_ms, transcript=text, response="fine", items=4), failed, row(number, at_ms, text=text)]
+        )
+    held = b"".join(each.read_bytes() for each in path.parent.iterdir())
+    assert SECRET.encode() in held
+    clock.now_ms = NOW_MS + 8 * DAY_MS
+    store.keep_for(WEEK)
+    store.write([])
+    for each in path.parent.iterdir():
+        assert SECRET.encode() not in each.read_bytes(), each
+    assert stored(path) == list(range(300))
+
+
+def test_reader_delays_the_emptying_of_the_log_and_no_write(
+    store: SqliteStore, make: Callable[[], SqliteStore], path: Path, clock: Clock
+) -> None:
+    store.write([row(1, transcript=SECRET), row(2)])
+    reading = make().select("voice_interactions", [{"session_id": "call"}])
+    next(reading)
+    clock.now_ms = NOW_MS + 8 * DAY_MS
+    store.keep_for(WEEK)
+    store.write([])
+    log = Path(f"{path}-wal")
+    assert SECRET.encode() in log.read_bytes()
+    list(reading)
+    store._sweep._empty_log_s = 0.0
+    store.write([])
+    assert SECRET.encode() not in log.read_bytes()
 
 
 def test_tables_without_a_lifetime_are_kept_for_ever(store: SqliteStore, clock: Clock) -> None:
     erased = Row("erasures", {"subject": "call", "kind": "session", "erased_at": NOW_MS})
     store.write([erased])
     clock.now_ms = NOW_MS + 10_000 * DAY_MS
-    store._next_sweep_s = 0.0
+    store._sweep.next_s = 0.0
     store.write([])
     assert [r["subject"] for r in store.select("erasures", [{"subject": "call"}])] == ["call"]
 
@@ -199,8 +302,10 @@ def test_expiry_reads_an_index_and_not_the_table(store: SqliteStore) -> None:
     from voicelog_sink.tables import TABLES
 
     for table in TABLES.values():
-        if ddl.lifetime_ms(table, 1) is not None:
-            steps = store._open_db().execute(f"EXPLAIN QUERY PLAN {ddl.sweep(table)}", (1, 1)).fetchall()
+        asked = [(ddl.sweep(table), 2)] if ddl.lifetime_ms(table, 1) is not None else []
+        asked += [(ddl.sweep_texts(table), 2), (ddl.nth_birth(table), 3)] if table.texts else []
+        for statement, values in asked:
+            steps = store._open_db().execute(f"EXPLAIN QUERY PLAN {statement}", (1,) * values).fetchall()
             assert not [s for s in steps if str(s[3]) == f"SCAN {table.name}"], steps
 
 
