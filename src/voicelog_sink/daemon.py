@@ -202,11 +202,11 @@ class Daemon:
         self._probe()
 
     def _probe(self) -> None:
-        """Read from every table, so that a missing one is told at start, and what was erased before the first event."""
+        """Read from every table, so that a missing one is told at start; and before the first event by what to go."""
         for table in TABLES.values():
             nothing = {name: "-" if table.columns[name] == TEXT else 0 for name in table.partition_key}
             list(self.store.select(table.name, [nothing], limit=1))
-        self.erasures.load(self.store)
+        self.pipeline.load(self.store)
 
     def _take(self) -> None:
         """Poll, decode, and hand a batch to the writer."""

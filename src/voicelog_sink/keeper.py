@@ -119,7 +119,7 @@ class Keeper:
         def write() -> tuple[Batch, list[Row], list[Rejected]]:
             nonlocal batch
             if not self._status.store_up:
-                self._pipeline.erasures.load(self._store)  # also one question, before it gets everything at once
+                self._pipeline.load(self._store)  # also one question, before it gets everything at once
                 batch = self._pipeline.again(batch, _wall_ms())
             rows = [*batch.rows, *pending]
             return batch, rows, self._write(rows)
@@ -207,7 +207,7 @@ class Keeper:
 
     def _load_erasures(self) -> None:
         try:
-            self._pipeline.erasures.load(self._store)
+            self._pipeline.load(self._store)
         except StoreUnavailable as exc:
             self._note_outage(exc)
 

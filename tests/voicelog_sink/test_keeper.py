@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from tests.builders import realistic_call, sqlite_store
+from tests.builders import START_US, realistic_call, sqlite_store
 
 from voicelog import wire
 from voicelog_sink import keeper as module
@@ -19,10 +19,12 @@ from voicelog_sink.keeper import ADOPT_EVERY_S, Keeper, Parcel
 from voicelog_sink.metrics import Metrics
 from voicelog_sink.pending import ADOPT_AFTER_MS
 from voicelog_sink.pipeline import Pipeline, Record
+from voicelog_sink.retention import KINDS, Rule
 from voicelog_sink.status import HEARTBEAT_TIMEOUT_S, Status
 from voicelog_sink.stores.base import Row, Store, StoreUnavailable
 from voicelog_sink.stores.cql_rows import Encoded
 from voicelog_sink.stores.flight import Flight, Request
+from voicelog_sink.stores.lifetime import DAY_MS
 from voicelog_sink.stores.window import Window
 from voicelog_sink.watermark import Ticket
 
@@ -36,7 +38,8 @@ def test_partitions_that_come_lead_to_one_look_more_and_put_off_none(
     now, looks = SimpleNamespace(s=1000.0), []
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now.s, time=lambda: now.s))
     deriver: Any = SimpleNamespace(adopt=lambda _: looks.append(now.s), run_due=lambda _: 0)
-    store: Any = SimpleNamespace(ping=lambda: None, partitions=lambda _: [], select=lambda *_: [])
+    store: Any = SimpleNamespace(ping=lambda: None, partitions=lambda _: [], select=lambda *_: [],
+                                 keep_for=lambda _: None)  # fmt: skip
     keeper = Keeper(store, deriver, SimpleNamespace(), Metrics(), Status(), PIPELINE)  # type: ignore[arg-type]
     keeper.rest()
     came_s, next_s = now.s + 30, now.s + 30
@@ -68,6 +71,31 @@ def test_what_was_erased_is_read_again_every_while_and_an_outage_changes_nothing
     now.s += REFRESH_S
     keeper.rest()
     assert erasures
+
+
+def test_rule_that_changes_is_gone_by_soon_and_an_outage_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = SimpleNamespace(s=1000.0)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now.s, time=lambda: now.s))
+    store, pipeline = sqlite_store(tmp_path / "calls.db"), Pipeline(10**6, 90)
+    keeper, retention = keeper_of(store, pipeline, Status()), pipeline.retention
+    keeper.rest()
+    at_ms = START_US // 1000 - 8 * DAY_MS
+    old = Row("voice_interactions", {"session_id": "c", "ts": at_ms, "stream_id": "s", "seq": 1, "text": "my card"})
+    store.write([Rule("kind", "text", 7).row, old])
+    keeper.rest()
+    assert retention.lifetimes.texts_ms == {}
+    now.s += REFRESH_S
+    keeper.rest()
+    week = retention.lifetimes
+    assert set(week.texts_ms) == set(KINDS["text"].tables)
+    store.write([])
+    assert [row["text"] for row in store.select("voice_interactions", [{"session_id": "c"}])] == [None]
+    store.close()
+    now.s += REFRESH_S
+    keeper.rest()
+    assert retention.lifetimes == week
 
 
 def keeper_of(store: Store, pipeline: Pipeline, status: Status) -> Keeper:
