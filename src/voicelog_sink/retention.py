@@ -169,7 +169,12 @@ def _kind_of(table: str) -> Kind:
 
 def lifetimes(rules: Rules, ttl_days: int) -> Lifetimes:
     """Return the rules as the stores go by them. Pure."""
-    found = [each for each in kept(rules, ttl_days) if each.days is not None]
+    return lifetimes_of(kept(rules, ttl_days))
+
+
+def lifetimes_of(found: Iterable[Kept]) -> Lifetimes:
+    """Return how long tables are kept as the stores go by it. Pure."""
+    found = list(found)
     rows_ms = {each.table.name: each.days * DAY_MS for each in found if each.days is not None}
     texts_ms = {each.table.name: each.text_days * DAY_MS for each in found if each.text_days is not None}
     return Lifetimes(rows_ms, {name: ms for name, ms in texts_ms.items() if ms < rows_ms[name]})

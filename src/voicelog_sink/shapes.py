@@ -23,6 +23,9 @@ from voicelog_sink.dlq import Counts, LetterRow, Verdict
 from voicelog_sink.forget import Erased
 from voicelog_sink.letters import Letter, session_of, text_of
 from voicelog_sink.queries import Place
+from voicelog_sink.retention import KINDS, Kept, Kind, Rule, Rules
+from voicelog_sink.retention_apply import Applied
+from voicelog_sink.retention_change import Change
 from voicelog_sink.stats import StatsRow
 from voicelog_sink.stores.base import Values
 from voicelog_sink.summary import Summary
@@ -142,6 +145,38 @@ def erased_shape(erased: Erased, at_ms: int | None, topics_ms: dict[str, int] | 
 def played_shape(played: Played) -> Shape:
     """Return what became of the demo's calls: `store`, `sessions`, `produced`, `stored`."""
     return attrs.asdict(played)
+def retention_shape(rules: Rules, found: Iterable[Kept], topics_ms: dict[str, int] | None) -> Shape:
+    """Return `kinds` (those with a rule have `changed_at` and `changed_by`), `tables`, `topics_ms` (null if not asked).
+
+    `days` is null for a kind without a rule, and for a table that is kept for ever; `rule` names the rule that a
+    table's days come from, null by default.
+    """
+    return {
+        "kinds": [_kind_shape(kind, rules.get(kind.name)) for kind in KINDS.values()],
+        "tables": [_kept_shape(each) for each in found],
+        "topics_ms": topics_ms,
+    }
+
+
+def _kind_shape(kind: Kind, rule: Rule | None) -> Shape:
+    told = {"name": kind.name, "days": rule and rule.days, "most_days": kind.most_days, "tables": kind.tables}
+    return told | {"changed_at": rule and moment(rule.changed_at), "changed_by": rule and rule.changed_by}
+
+
+def _kept_shape(each: Kept) -> Shape:
+    rules = {"rule": each.rule and each.rule.name, "text_rule": each.text_rule and each.text_rule.name}
+    return {"name": each.table.name, "days": each.days, "text_days": each.text_days, **rules}
+
+
+def retention_change_shape(made: Change, warnings: list[str], applied: Applied | None, dry_run: bool) -> Shape:
+    """Return `name`, `days` (null for reset), `dry_run`, `warnings`, `tables` as they are kept after it, `applied`.
+
+    `applied` is null without --apply; else the number of rows deleted (`rows`), without their texts (`texts`) and
+    written anew (`written`), by table.
+    """
+    told = {"name": made.name, "days": made.rule and made.rule.days, "dry_run": dry_run, "warnings": warnings}
+    tables = [_kept_shape(each) for each in made.after if each.table.name in made.tables]
+    return told | {"tables": tables, "applied": attrs.asdict(applied) if applied else None}
 
 
 def counts_shape(counts: Counts) -> Shape:

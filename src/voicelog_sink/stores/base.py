@@ -102,7 +102,8 @@ class Store(ABC):
     def keep_for(self, lifetimes: Lifetimes) -> None:
         """Go by these lifetimes from the next `write` on, in place of those by default (`ttl_days`). Does no I/O.
 
-        A store whose rows do not carry their expiry soon takes out also what was stored before and is over by them.
+        A store whose rows do not carry their expiry takes out what is over, also of what was stored before; before the
+        first call it takes out nothing.
         """
 
     @abstractmethod

@@ -82,11 +82,11 @@ class SqliteStore(Store):
         self._path = sqlite_path(settings.store)
         self._now_ms = now_ms
         self._db: sqlite3.Connection | None = None
+        self._sweep: Sweep | None = None  # who has not read how long things are kept takes nothing out
         self._set_lifetimes(Lifetimes.by_default(settings.ttl_days))
 
     def _set_lifetimes(self, lifetimes: Lifetimes) -> None:
         self._lifetimes = lifetimes
-        self._sweep = Sweep(lifetimes)
         self._tables = {
             name: (
                 born_column(table),
@@ -146,23 +146,26 @@ class SqliteStore(Store):
 
     def keep_for(self, lifetimes: Lifetimes) -> None:
         """Go by these lifetimes, also for rows that are there: the next writes take out what is over; see Store."""
-        if lifetimes != self._lifetimes:
+        if lifetimes != self._lifetimes or self._sweep is None:
             self._set_lifetimes(lifetimes)
+            self._sweep = Sweep(lifetimes)
 
     def write(self, rows: Sequence[Row]) -> list[Rejected]:
         """Write the rows in one transaction; see Store."""
         rejected: list[Rejected] = []
-        groups = self._groups(rows)
+        groups, sweep = self._groups(rows), self._sweep
         try:
             with self._transaction(len(rows)) as db:
-                self._sweep.step_if_due(db.execute, self._now_ms())
+                if sweep is not None:
+                    sweep.step_if_due(db.execute, self._now_ms())
                 for (name, names), numbered in groups.items():
                     rejected += _write_group(db, TABLES[name], names, numbered)
         except StoreError:
-            self._sweep.failed()
+            if sweep is not None:
+                sweep.failed()
             raise
-        if self._sweep.should_empty_log():
-            self._empty_log()
+        if sweep is not None and sweep.should_empty_log():
+            sweep.note_log(self._empty_log())
         return sorted(rejected)
 
     def _groups(self, rows: Sequence[Row]) -> Groups:
@@ -289,8 +292,8 @@ class SqliteStore(Store):
                 db.execute("ROLLBACK")
             raise
 
-    def _empty_log(self) -> None:
-        """Empty the log of what a sweep took out of the file; who reads is not waited for, and only delays it."""
+    def _empty_log(self) -> bool:
+        """Empty the log of what a sweep took out; return True where a reader, who is not waited for, hinders it."""
         with self._errors():
             db = self._open_db()
             db.execute("PRAGMA busy_timeout = 0")
@@ -298,7 +301,7 @@ class SqliteStore(Store):
                 busy, *_ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             finally:
                 db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-        self._sweep.note_log(bool(busy))
+        return bool(busy)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -13,7 +13,7 @@ from voicelog.settings import load
 from voicelog_sink.retention import Rule, lifetimes
 from voicelog_sink.stores import sqlite, sqlite_sweep
 from voicelog_sink.stores.base import Row, StoreMisconfigured, StoreUnavailable
-from voicelog_sink.stores.lifetime import DAY_MS
+from voicelog_sink.stores.lifetime import DAY_MS, Lifetimes
 from voicelog_sink.stores.sqlite import SqliteStore
 
 NOW_MS = 1_800_000_000_000
@@ -57,6 +57,8 @@ def make(path: Path, clock: Clock) -> Iterator[Callable[[], SqliteStore]]:
 def store(make: Callable[[], SqliteStore]) -> SqliteStore:
     store = make()
     store.init()
+    store.keep_for(Lifetimes.by_default(90))
+    store.write([])
     return store
 
 
@@ -75,6 +77,23 @@ def stored(path: Path) -> list[int]:
 def pragma(store: SqliteStore, name: str) -> object:
     db = store._open_db()
     return db.execute(f"PRAGMA {name}").fetchone()[0]
+
+
+def sweep_again(store: SqliteStore) -> None:
+    assert store._sweep is not None
+    store._sweep.next_s = 0.0
+
+
+def test_store_that_was_not_told_how_long_things_are_kept_takes_nothing_out(
+    store: SqliteStore, make: Callable[[], SqliteStore], path: Path, clock: Clock
+) -> None:
+    store.write([row(1)])
+    clock.now_ms = NOW_MS + 91 * DAY_MS
+    make().write([row(2, 91 * DAY_MS)])
+    assert stored(path) == [1, 2]
+    sweep_again(store)
+    store.write([])
+    assert stored(path) == [2]
 
 
 def test_commits_are_flushed_to_the_disk_and_readers_do_not_wait(store: SqliteStore) -> None:
@@ -166,7 +185,7 @@ def test_rows_are_deleted_when_their_time_is_over_at_most_once_an_hour(
     clock.now_ms = NOW_MS + 91 * DAY_MS
     assert store.write([row(3, 91 * DAY_MS)]) == []
     assert stored(path) == [1, 2, 3]
-    store._sweep.next_s = 0.0
+    sweep_again(store)
     assert store.write([]) == []
     assert stored(path) == [2, 3]
 
@@ -177,12 +196,13 @@ def test_one_write_deletes_a_bounded_number_and_the_next_goes_on(
     monkeypatch.setattr(sqlite_sweep, "SWEEP_ROWS", 10)
     store.write([row(n) for n in range(25)])
     clock.now_ms = NOW_MS + 91 * DAY_MS
-    store._sweep.next_s = 0.0
+    sweep_again(store)
     left = []
     for _ in range(4):
         store.write([])
         left.append(len(stored(path)))
     assert left == [15, 5, 0, 0]
+    assert store._sweep is not None
     assert store._sweep.next_s > 0
 
 
@@ -283,6 +303,7 @@ def test_reader_delays_the_emptying_of_the_log_and_no_write(
     log = Path(f"{path}-wal")
     assert SECRET.encode() in log.read_bytes()
     list(reading)
+    assert store._sweep is not None
     store._sweep._empty_log_s = 0.0
     store.write([])
     assert SECRET.encode() not in log.read_bytes()
@@ -292,7 +313,7 @@ def test_tables_without_a_lifetime_are_kept_for_ever(store: SqliteStore, clock: 
     erased = Row("erasures", {"subject": "call", "kind": "session", "erased_at": NOW_MS})
     store.write([erased])
     clock.now_ms = NOW_MS + 10_000 * DAY_MS
-    store._sweep.next_s = 0.0
+    sweep_again(store)
     store.write([])
     assert [r["subject"] for r in store.select("erasures", [{"subject": "call"}])] == ["call"]
 
