@@ -145,6 +145,8 @@ def erased_shape(erased: Erased, at_ms: int | None, topics_ms: dict[str, int] | 
 def played_shape(played: Played) -> Shape:
     """Return what became of the demo's calls: `store`, `sessions`, `produced`, `stored`."""
     return attrs.asdict(played)
+
+
 def retention_shape(rules: Rules, found: Iterable[Kept], topics_ms: dict[str, int] | None) -> Shape:
     """Return `kinds` (those with a rule have `changed_at` and `changed_by`), `tables`, `topics_ms` (null if not asked).
 
