@@ -66,11 +66,16 @@ class Erasures:
 
     def covers(self, event: Event) -> bool:
         """Return whether the event must not be stored."""
-        sessions, users = self._erased
-        if event.session_id in sessions:
-            return True
-        at_ms = users.get(event.user_id) if event.user_id else None
-        return at_ms is not None and event.ts <= at_ms * 1000
+        return self.of_session(event.session_id) or self.of_user(event.user_id, event.ts)
+
+    def of_session(self, session_id: str | None) -> bool:
+        """Return whether the call was erased."""
+        return session_id in self._erased[0]
+
+    def of_user(self, user_id: str | None, ts_us: int) -> bool:
+        """Return whether the person was erased at that moment or after it, epoch microseconds."""
+        at_ms = self._erased[1].get(user_id) if user_id else None
+        return at_ms is not None and ts_us <= at_ms * 1000
 
     def covers_row(self, values: Values) -> bool:
         """Return whether a row of any table must not be written, as far as it says whose it is."""

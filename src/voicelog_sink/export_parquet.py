@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import IO, Any, cast
 
 from voicelog_sink.errors import SinkError
@@ -24,35 +25,45 @@ class ParquetMissing(SinkError):
     """Parquet was asked for and pyarrow is not installed."""
 
 
-def pyarrow() -> Any:
-    """Return pyarrow with its module for Parquet; raises ParquetMissing."""
+def pyarrow(otherwise: str = ", or take --format jsonl or csv") -> Any:
+    """Return pyarrow with its module for Parquet; raises ParquetMissing, which says what to do `otherwise`."""
     try:
         import pyarrow as pa
         import pyarrow.parquet
     except ImportError as exc:
         message = (
             f"Parquet needs pyarrow, which can't be imported ({exc}): expected the extra `parquet`; "
-            "pip install 'voicelog[sink,parquet]', or take --format jsonl or csv"
+            f"pip install 'voicelog[sink,parquet]'{otherwise}"
         )
         raise ParquetMissing(message) from exc
     return pa
 
 
-class Parquet(Writer):
-    """A Parquet file; without `finish` it has no end, and no reader takes it for whole."""
+class Groups(Writer):
+    """A Parquet file of any columns; without `finish` it has no end, and no reader takes it for whole."""
 
-    def __init__(self, export: Export, file: IO[bytes]) -> None:
-        """Write the beginning; raises ParquetMissing."""
+    def __init__(
+        self,
+        file: IO[bytes],
+        fields: Sequence[tuple[str, Any]],
+        read: Callable[[Values], Sequence[Any]],
+        group_rows: int = GROUP_ROWS,
+        group_bytes: int = GROUP_BYTES,
+    ) -> None:
+        """Write the beginning; `fields` are names with Arrow's types, whose values `read` takes out of a row.
+
+        Raises ParquetMissing.
+        """
         self._pa = pa = pyarrow()
-        types = {
-            TEXT: pa.string(), INT: pa.int64(), SMALL: pa.int32(), REAL: pa.float64(), BOOL: pa.bool_(),
-            TIME: pa.timestamp("us", tz="UTC"), BLOB: pa.binary(),
-        }  # fmt: skip
-        columns = columns_of(export.table)
-        self._read = reader(columns)
-        self._schema = pa.schema([(column.name, types[column.kind]) for column in columns])
+        self._read = read
+        self._schema = pa.schema(fields)
+        texts = [place for place, (_, kind) in enumerate(fields) if kind == pa.string()]
+        self._texts = itemgetter(*texts, texts[0])  # one more, since of one column it would give no tuple
+        self._blobs = [place for place, (_, kind) in enumerate(fields) if kind == pa.binary()]
         self._way = _Way(file)
         self._writer = pa.parquet.ParquetWriter(cast("Any", self._way), self._schema, compression="zstd")
+        self._group_rows = group_rows
+        self._group_bytes = group_bytes
         self._rows: list[Sequence[Any]] = []
         self._characters = 0
         self._batches: list[Any] = []
@@ -61,7 +72,8 @@ class Parquet(Writer):
         """Keep the row; write a row group where enough is kept."""
         values = self._read(row)
         self._rows.append(values)
-        self._characters += sum(len(value) for value in values if isinstance(value, str))
+        self._characters += len("".join(filter(None, self._texts(values))))
+        self._characters += sum(len(values[place] or b"") for place in self._blobs)
         if len(self._rows) >= CHUNK_ROWS or self._characters >= CHUNK_CHARACTERS:
             self._pack()
 
@@ -83,7 +95,8 @@ class Parquet(Writer):
             arrays = [self._pa.array(values, field.type) for values, field in zip(columns, self._schema, strict=True)]
             self._batches.append(self._pa.record_batch(arrays, schema=self._schema))
             self._rows, self._characters = [], 0
-        if sum(map(len, self._batches)) >= GROUP_ROWS or sum(b.nbytes for b in self._batches) >= GROUP_BYTES:
+        rows, size_bytes = sum(map(len, self._batches)), sum(batch.nbytes for batch in self._batches)
+        if rows >= self._group_rows or size_bytes >= self._group_bytes:
             self._write_group()
 
     def _write_group(self) -> None:
@@ -91,6 +104,20 @@ class Parquet(Writer):
             table = self._pa.Table.from_batches(self._batches, self._schema)
             self._batches = []
             self._writer.write_table(table, row_group_size=max(table.num_rows, 1))
+
+
+class Parquet(Groups):
+    """The Parquet file of an export."""
+
+    def __init__(self, export: Export, file: IO[bytes]) -> None:
+        """Write the beginning; raises ParquetMissing."""
+        pa = pyarrow()
+        types = {
+            TEXT: pa.string(), INT: pa.int64(), SMALL: pa.int32(), REAL: pa.float64(), BOOL: pa.bool_(),
+            TIME: pa.timestamp("us", tz="UTC"), BLOB: pa.binary(),
+        }  # fmt: skip
+        columns = columns_of(export.table)
+        super().__init__(file, [(column.name, types[column.kind]) for column in columns], reader(columns))
 
 
 class _Way:

@@ -11,15 +11,15 @@ from rich.progress import Progress
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[], object]]:
-    """Give what is to be called once for each of `total` things that is done; the bar goes away at the end.
+def progress(what: str, total: int) -> Iterator[Callable[..., object]]:
+    """Give what is to be called once for each of `total` things that is done, or with how many.
 
-    For a block that prints nothing: what it writes would go through the bar.
+    The bar goes away at the end. For a block that prints nothing: what it writes would go through the bar.
     """
     if not sys.stderr.isatty():
-        yield lambda: None
+        yield lambda _=1: None
         return
     # What goes to stdout stays there: rich would send it to the bar's console, and so to stderr.
     with Progress(console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
         task = bar.add_task(what, total=total)
-        yield lambda: bar.advance(task)
+        yield lambda done=1: bar.advance(task, done)

@@ -15,6 +15,7 @@ import attrs
 import msgspec
 
 from voicelog.events import Event
+from voicelog_sink.backup_manifest import Manifest
 from voicelog_sink.calls import Call, CallTurn
 from voicelog_sink.checkup import Finding
 from voicelog_sink.compare import CompareRow
@@ -26,6 +27,7 @@ from voicelog_sink.queries import Place
 from voicelog_sink.retention import KINDS, Kept, Kind, Rule, Rules
 from voicelog_sink.retention_apply import Applied
 from voicelog_sink.retention_change import Change
+from voicelog_sink.restored import Restored
 from voicelog_sink.stats import StatsRow
 from voicelog_sink.stores.base import Values
 from voicelog_sink.summary import Summary
@@ -66,6 +68,29 @@ def row_shape(row: Values) -> Shape:
 def export_shape(table: str, file_format: str, rows: int, file: str, size_bytes: int | None) -> Shape:
     """Return what an export wrote; `bytes` is null for what is no regular file."""
     return {"table": table, "format": file_format, "rows": rows, "file": file, "bytes": size_bytes}
+
+
+def backup_shape(directory: str, manifest: Manifest, damaged: list[str]) -> Shape:
+    """Return what a backup holds: `tables` are rows by table, `damaged` sentences; `since` and `until` null for all."""
+    moments = ("began_at", "ended_at", "since", "until")
+    return {
+        "directory": directory,
+        "store": manifest.store,
+        **{name: moment(getattr(manifest, name)) for name in moments},
+        "tables": manifest.rows,
+        "files": len(manifest.files),
+        "bytes": manifest.bytes,
+        "damaged": damaged,
+    }
+
+
+def restored_shape(directory: str, done: Restored, dry_run: bool) -> Shape:
+    """Return what became of a backup's rows.
+
+    `tables` has counts by table, `calls` and `hours` are those that a sink derives anew, `erased` counts rows that the
+    store had of what was erased; `damaged` and the first of the `refusals` are sentences.
+    """
+    return {"directory": directory, "dry_run": dry_run, **attrs.asdict(done)}
 
 
 def call_shape(call: Call) -> Shape:
