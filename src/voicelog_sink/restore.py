@@ -117,11 +117,11 @@ class _Run:
             self._on_rows(len(chunk.rows))
 
     def _chunk(self, table: Table, chunk: Chunk) -> None:
-        self.gate.renew()
         counts = self.done.tables[table.name]
+        there = patiently(There.of, self._store, table, chunk)
+        self.gate.renew()  # as late as can be: what is read takes its time
         kept = [row for row in chunk.rows if not self.gate.covers(table.name, row)]
         alive = self._alive(table, kept)
-        there = patiently(There.of, self._store, table, chunk)
         missing = [row for row in alive if there.lacks(row)]
         counts.erased += len(chunk.rows) - len(kept)
         counts.expired += len(kept) - len(alive)
