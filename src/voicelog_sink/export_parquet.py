@@ -47,8 +47,8 @@ class Groups(Writer):
         file: IO[bytes],
         fields: Sequence[tuple[str, Any]],
         read: Callable[[Values], Sequence[Any]],
-        group_rows: int = GROUP_ROWS,
-        group_bytes: int = GROUP_BYTES,
+        group_rows: int,
+        group_bytes: int,
     ) -> None:
         """Write the beginning; `fields` are names with Arrow's types, whose values `read` takes out of a row.
 
@@ -117,7 +117,8 @@ class Parquet(Groups):
             TIME: pa.timestamp("us", tz="UTC"), BLOB: pa.binary(),
         }  # fmt: skip
         columns = columns_of(export.table)
-        super().__init__(file, [(column.name, types[column.kind]) for column in columns], reader(columns))
+        fields = [(column.name, types[column.kind]) for column in columns]
+        super().__init__(file, fields, reader(columns), GROUP_ROWS, GROUP_BYTES)
 
 
 class _Way:
