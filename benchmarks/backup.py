@@ -162,7 +162,7 @@ def measure(source_url: str, target_url: str, bare_url: str, folder: Path, given
     opened(bare_url).close()
     write = bare_write(bare_url, source, given.bare)
     print(f"bare write: {write:,.0f} rows/s", flush=True)
-    for which in ("restore", "restore again"):
+    for which in ("restore", "restore again")[: 1 if given.once else 2]:
         seconds, cpu, peak = command("restore", str(folder), "--store", target_url, "--no-wait")
         print(f"{which}: {seconds:.0f} s, {events / seconds:,.0f} events/s, {rows / seconds:,.0f} rows/s "
               f"({rows / seconds / write:.2f} of the bare write), {cpu / rows * 1e6:.0f} us of CPU a row, peak "
@@ -178,6 +178,7 @@ def main() -> None:
     parser.add_argument("--store", default="", help="a CQL database, in whose keyspaces *_a and *_b rows are written")
     parser.add_argument("--turn", action="store_true", help="from CQL into SQLite")
     parser.add_argument("--bare", type=int, default=100_000, help="rows of each table that are written barely")
+    parser.add_argument("--once", action="store_true", help="restore once, and not a second time")
     given = parser.parse_args()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
