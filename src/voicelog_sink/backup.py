@@ -12,12 +12,13 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, cast
 
 import attrs
 
+from voicelog_sink.backup_file import Reading, Written, write_rows
 from voicelog_sink.backup_manifest import (
     FORMAT,
     MANIFEST,
@@ -30,12 +31,10 @@ from voicelog_sink.backup_manifest import (
     read,
     save,
 )
-from voicelog_sink.backup_parquet import writer
 from voicelog_sink.backup_plan import Plan
 from voicelog_sink.export_file import Unwritable, whole_file
 from voicelog_sink.patience import patiently
-from voicelog_sink.stores.base import Store, Values
-from voicelog_sink.stores.lifetime import born_column
+from voicelog_sink.stores.base import Store
 from voicelog_sink.tables import (
     DERIVED_PENDING,
     ERASURES,
@@ -48,7 +47,6 @@ from voicelog_sink.tables import (
     SESSIONS_BY_DAY,
     SYSTEM_HEALTH,
     TABLES,
-    TIME,
     VOICE_INTERACTIONS,
     Table,
 )
@@ -63,14 +61,6 @@ what its summary or rollup does not have yet is in derived_pending; and whatever
 """
 ALWAYS_WHOLE = frozenset({DERIVED_PENDING.name, METRIC_NAMES.name, ERASURES.name})
 """Tables that no period cuts."""
-
-FILE_ROWS = 100_000
-FILE_BYTES = 64 * 1024 * 1024
-SLICE_ROWS = 10_000
-"""A file ends at the next partition after so much of it; about so many rows are asked for at once."""
-FIRST_PARTITIONS = 8
-MOST_PARTITIONS = 256
-"""Partitions that are asked for at once, when it is not known yet how large they are and at most."""
 
 OURS = (".plan", ".part")
 """What a run that was killed at its very beginning may leave."""
@@ -212,7 +202,7 @@ class _Run:
 
     def _file(self, table: Table, plan: Plan, first: int) -> int:
         """Write one file, from the plan's partition `first` on; return the partition that comes next."""
-        reading = _Reading(self._store, table, plan, first, self._period(table))
+        reading = Reading(self._store, table, plan, first, self._period(table))
         rows = reading.rows()
         row = next(rows, None)
         if row is not None:
@@ -220,86 +210,16 @@ class _Run:
             with whole_file(str(self._folder / name)) as file:
                 hashed = Hashed(file)
                 reading.size_bytes = lambda: hashed.size_bytes
-                written = _write(table, cast("IO[bytes]", hashed), chain([row], rows))
+                written = write_rows(table, cast("IO[bytes]", hashed), chain([row], rows))
             flush_folder(self._folder)
             self._keep(name, table, written, hashed, (first, reading.at))
         self._on_read(table.name, reading.at - first, len(plan))
         return reading.at
 
-    def _keep(self, name: str, table: Table, written: _Written, hashed: Hashed, partitions: tuple[int, int]) -> None:
+    def _keep(self, name: str, table: Table, written: Written, hashed: Hashed, partitions: tuple[int, int]) -> None:
         part = Part(file=name, table=table.name, rows=written.rows, bytes=hashed.size_bytes, sha256=hashed.sha256,
                     partitions=partitions, first=written.first, last=written.last)  # fmt: skip
         self.save(files=(*self.manifest.files, part))
-
-
-class _Reading:
-    """The rows of a table for one file; `at` is the partition after those that were read."""
-
-    def __init__(
-        self, store: Store, table: Table, plan: Plan, first: int, period: tuple[int | None, int | None]
-    ) -> None:
-        self._store = store
-        self._table = table
-        self._partitions = plan.partitions(first)
-        self._since_ms, self._until_ms = period
-        self._born = born_column(table)
-        self.at = first
-        self.size_bytes: Callable[[], int] = lambda: 0
-
-    def rows(self) -> Iterator[Values]:
-        """Yield rows until the file is full and a partition ends, or there are none left."""
-        at_once, total = FIRST_PARTITIONS, 0
-        while some := list(islice(self._partitions, at_once)):
-            before = total
-            for row in self._select(some):
-                total += 1
-                yield row
-            self.at += len(some)
-            if total >= FILE_ROWS or self.size_bytes() >= FILE_BYTES:
-                return
-            at_once = max(1, min(MOST_PARTITIONS, SLICE_ROWS * at_once // max(total - before, 1)))
-
-    def _select(self, partitions: list[Values]) -> Iterator[Values]:
-        clustering = self._table.clustering
-        if clustering and self._table.columns[clustering[0]] == TIME:
-            bounds = {"since_ms": self._since_ms, "until_ms": self._until_ms}
-            return self._store.select(self._table.name, partitions, **bounds)
-        return filter(self._is_of_period, self._store.select(self._table.name, partitions))
-
-    def _is_of_period(self, row: Values) -> bool:
-        at_ms = row[self._born]
-        if at_ms is None:
-            return True
-        return (self._since_ms is None or at_ms >= self._since_ms) and (
-            self._until_ms is None or at_ms < self._until_ms
-        )
-
-
-@attrs.define
-class _Written:
-    rows: int = 0
-    first: int | None = None
-    last: int | None = None
-
-
-def _write(table: Table, file: IO[bytes], rows: Iterator[Values]) -> _Written:
-    """Write every row; return how many, and their earliest and latest times."""
-    born, written, made = born_column(table), _Written(), writer(table, file)
-    first, last = None, None
-    try:
-        for row in rows:
-            made.write(row)
-            written.rows += 1
-            at_ms = row[born]
-            if at_ms is not None:
-                first = at_ms if first is None or at_ms < first else first
-                last = at_ms if last is None or at_ms > last else last
-        made.finish()
-    except BaseException:
-        made.abandon()
-        raise
-    written.first, written.last = first, last
-    return written
 
 
 def chosen(tables: tuple[str, ...]) -> tuple[str, ...]:

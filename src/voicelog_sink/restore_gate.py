@@ -72,7 +72,7 @@ class Gate:
         user_id = row.get("user_id")
         if not user_id:
             return False
-        at_us = row.get("ts_us") or row[born_column(TABLES[table])] * 1000
+        at_us = row.get("ts_us") or row.get(born_column(TABLES[table]), 0) * 1000
         if not (self._known.of_user(user_id, at_us) or self._brought.of_user(user_id, at_us)):
             return False
         if session_id:

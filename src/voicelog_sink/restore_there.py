@@ -10,6 +10,7 @@ import attrs
 
 from voicelog_sink.restore_chunks import Chunk
 from voicelog_sink.stores.base import Store, Values
+from voicelog_sink.stores.lifetime import born_column
 from voicelog_sink.tables import METRIC_ROLLUPS, TIME, Life, Table
 
 Identity = Callable[[Values], tuple[Any, ...]]
@@ -19,8 +20,9 @@ Identity = Callable[[Values], tuple[Any, ...]]
 class There:
     """The rows that a store has in the partitions of a chunk.
 
-    `rank` has each by its identity, with its version, 0 in a table without one. `mixed` has a row of each partition of
-    which both sides have what the other may not have: what is derived from it must be derived anew.
+    `rank` has each by its identity, with its version, or its time where rows are replaced without one. `mixed` has a
+    row of each partition of which both sides have what the other may not have: what is derived from it must be derived
+    anew.
     """
 
     identity: Identity
@@ -32,6 +34,7 @@ class There:
     def of(cls, store: Store, table: Table, chunk: Chunk) -> There:
         """Read what the store has. Blocks; raises StoreError as it does."""
         appended = table.life is Life.APPENDED
+        version = None if appended else table.version or born_column(table)
         identity = _identity(_names(table) if appended else table.key)
         wanted = {identity(row): row for row in chunk.rows}
         rank: dict[tuple[Any, ...], int] = {}
@@ -41,15 +44,15 @@ class There:
             found = identity(row)
             ours = wanted.get(found)
             if ours is not None:
-                rank[found] = (row[table.version] or 0) if table.version else 0
+                rank[found] = (row[version] or 0) if version else 0
             if _differs(table, chunk, row, ours):
                 mixed[partition(row) if appended else found] = row
-        return cls(identity, table.version, rank, list(mixed.values()))
+        return cls(identity, version, rank, list(mixed.values()))
 
     def lacks(self, row: Values) -> bool:
         """Return whether the store has neither the row nor a newer one."""
         rank = self.rank.get(self.identity(row))
-        return rank is None or (self.version is not None and rank < row[self.version])
+        return rank is None or (self.version is not None and rank < row.get(self.version, 0))
 
 
 def _differs(table: Table, chunk: Chunk, row: Values, ours: Values | None) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,17 +14,22 @@ import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.backups import START_US, brought, fill, fresh, rows_in, some_calls, taken
+from tests.backups import START_US, brought, fill, fresh, now_ms, rows_in, some_calls, taken
+from tests.builders import roll_up
 from tests.contracts.store_kit import values_of
 
+from voicelog.events import Event
+from voicelog.settings import load
 from voicelog_sink import backup as module
-from voicelog_sink import patience
+from voicelog_sink import backup_file, patience, restore
 from voicelog_sink.backup import begin, only_run
 from voicelog_sink.backup_manifest import Asked, BackupRefused, complete, read
 from voicelog_sink.backup_parquet import batches, writer
-from voicelog_sink.stores.base import Store, StoreUnavailable
+from voicelog_sink.derived import Deriver
+from voicelog_sink.rows import event_of, rows_of
+from voicelog_sink.stores.base import Store, StoreUnavailable, Values
 from voicelog_sink.stores.sqlite import SqliteStore
-from voicelog_sink.tables import TABLES
+from voicelog_sink.tables import DERIVED_PENDING, ERASURES, TABLES
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +44,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteStore]:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut files and slices small, so that tables have several."""
-    monkeypatch.setattr(module, "FILE_ROWS", 30)
-    monkeypatch.setattr(module, "SLICE_ROWS", 30)
-    monkeypatch.setattr(module, "FIRST_PARTITIONS", 1)
+    monkeypatch.setattr(backup_file, "FILE_ROWS", 30)
+    monkeypatch.setattr(backup_file, "SLICE_ROWS", 30)
+    monkeypatch.setattr(backup_file, "FIRST_PARTITIONS", 1)
 
 
 @settings(max_examples=40)
@@ -116,6 +122,8 @@ def test_run_that_is_killed_anywhere_goes_on_and_ends_in_the_same(
 
     monkeypatch.setattr(module, "whole_file", dying(whole_file))
     monkeypatch.setattr(module, "save", dying(save))
+    folder.mkdir()
+    (folder / ".voice_interactions-000001.parquet.1.part").touch()  # what kill -9 leaves
     while runs < 100:
         runs, steps = runs + 1, 0
         with suppress(Killed):
@@ -143,8 +151,8 @@ def test_store_that_is_away_for_a_moment_is_waited_for(
         return select(*given, **bounds)
 
     monkeypatch.setattr(store, "select", away)
-    monkeypatch.setattr(module, "SLICE_ROWS", 10**6)
-    monkeypatch.setattr(module, "FILE_ROWS", 1)
+    monkeypatch.setattr(backup_file, "SLICE_ROWS", 10**6)
+    monkeypatch.setattr(backup_file, "FILE_ROWS", 1)
     assert taken(store, tmp_path / "b").rows == expected.rows
     monkeypatch.setattr(patience, "PATIENCE_S", 0.0)
     monkeypatch.setattr(store, "select", lambda *_, **__: (_ for _ in ()).throw(StoreUnavailable()))
@@ -164,6 +172,76 @@ def test_period_cuts_rows_by_their_own_time_and_two_side_by_side_are_all(store: 
     brought(target, tmp_path / "after")
     assert rows_in(target) == rows_in(store)
     target.close()
+
+
+def test_every_table_is_in_a_backup_and_comes_back() -> None:
+    restored = [*restore.ORDER, DERIVED_PENDING, ERASURES]
+    for order in (module.ORDER, restored):
+        assert sorted(table.name for table in order) == sorted(TABLES)
+
+
+class Busy(SqliteStore):
+    """A store into which a sink writes while it is read: some events of `coming` with every question."""
+
+    coming: Iterator[list[Event]] = iter(())
+    sink: Deriver
+
+    def select(self, *given: Any, **bounds: Any) -> Any:
+        self.take_in(next(self.coming, []))
+        return super().select(*given, **bounds)
+
+    def partitions(self, table: str) -> Any:
+        self.take_in(next(self.coming, []))
+        return super().partitions(table)
+
+    def take_in(self, events: list[Event]) -> None:
+        if not events:
+            return
+        coming, self.coming = self.coming, iter(())  # what the sink itself asks is no moment for more
+        self.write([*(row for event in events for row in rows_of(event)), *self.sink.pending(events, now_ms())])
+        if len(events) % 3 == 0:
+            self.sink.run_all(now_ms())
+        self.coming = coming
+
+
+@pytest.mark.parametrize("at_once", [3, 7])
+def test_backup_of_a_store_that_is_written_is_consistent_once_it_was_derived(
+    small: None, tmp_path: Path, at_once: int
+) -> None:
+    """Every event that is in it has its rows in the other tables, and is in a summary and in the rollups."""
+    events = sorted((event for call in some_calls(5) for event in call.events), key=lambda event: event.ts)
+    busy = Busy(load({"store": f"sqlite:///{tmp_path}/busy.db"}, {})[0], now_ms)
+    busy.open(1000)
+    busy.init()
+    busy.sink = Deriver(busy, "sink-1")
+    busy.take_in(events[:40])
+    busy.coming = iter([events[first : first + at_once] for first in range(40, len(events), at_once)])
+    taken(busy, tmp_path / "b")
+    target = fresh(tmp_path / "t.db")
+    brought(target, tmp_path / "b")
+    sink = Deriver(target, "sink-9")
+    sink.adopt(now_ms() + 120_000)
+    sink.run_all(now_ms())
+    found = rows_in(target)
+    stored = [event_of(row) for row in found["voice_interactions"]]
+    assert 40 < len(stored) < len(events)
+    for event in stored:
+        for table, values in rows_of(event):
+            assert {**dict.fromkeys(TABLES[table].columns), **values} in found[table]
+    counts = Counter(event.session_id for event in stored)
+    rows_read = {row["session_id"]: row["rows_read"] for row in found["session_summaries"]}
+    assert {each: rows_read[each] >= count for each, count in counts.items()} == dict.fromkeys(counts, True)
+    expected = fresh(tmp_path / "expected.db")
+    roll_up(expected, stored, now_ms())
+    rolled = {row_key(row): row["count"] for row in found["metric_rollups"]}
+    for row in rows_in(expected)["metric_rollups"]:
+        assert rolled[row_key(row)] >= row["count"]
+    for store in (busy, target, expected):
+        store.close()
+
+
+def row_key(row: Values) -> tuple[Any, ...]:
+    return tuple(row[name] for name in TABLES["metric_rollups"].key)
 
 
 def test_one_table_comes_with_what_was_erased(store: SqliteStore, tmp_path: Path) -> None:

@@ -12,9 +12,8 @@ from tests.backups import brought, fill, fresh, now_ms, pending_keys, rows_in, s
 from tests.builders import store_calls
 
 from voicelog.events import Event
-from voicelog_sink import backup as backup_module
+from voicelog_sink import backup_file, restore_chunks
 from voicelog_sink import restore as module
-from voicelog_sink import restore_chunks
 from voicelog_sink.backup_manifest import BackupRefused, complete
 from voicelog_sink.backup_parquet import batches
 from voicelog_sink.derived import Deriver
@@ -47,9 +46,9 @@ def saved(source: SqliteStore, tmp_path_factory: pytest.TempPathFactory) -> Path
     """Its backup, in small files."""
     folder = tmp_path_factory.mktemp("saved") / "b"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(backup_module, "FILE_ROWS", 30)
-        patched.setattr(backup_module, "FIRST_PARTITIONS", 1)
-        patched.setattr(backup_module, "SLICE_ROWS", 30)
+        patched.setattr(backup_file, "FILE_ROWS", 30)
+        patched.setattr(backup_file, "FIRST_PARTITIONS", 1)
+        patched.setattr(backup_file, "SLICE_ROWS", 30)
         taken(source, folder)
     return folder
 
