@@ -43,6 +43,7 @@ from voicelog_sink.tables import (
     METRIC_PARTS,
     METRIC_ROLLUPS,
     PERFORMANCE_METRICS,
+    RETENTION,
     SESSION_SUMMARIES,
     SESSIONS_BY_DAY,
     SYSTEM_HEALTH,
@@ -54,12 +55,12 @@ from voicelog_sink.version import sink_version
 
 ORDER = (
     VOICE_INTERACTIONS, PERFORMANCE_METRICS, ERROR_LOGS, SYSTEM_HEALTH, METRIC_PARTS, DERIVED_PENDING,
-    SESSION_SUMMARIES, SESSIONS_BY_DAY, METRIC_ROLLUPS, METRIC_NAMES, ERASURES,
+    SESSION_SUMMARIES, SESSIONS_BY_DAY, METRIC_ROLLUPS, METRIC_NAMES, RETENTION, ERASURES,
 )  # fmt: skip
 """In this order, of a store that is written meanwhile: an event that is in it has its rows in the other tables too;
 what its summary or rollup does not have yet is in derived_pending; and whatever was erased before the end is known.
 """
-ALWAYS_WHOLE = frozenset({DERIVED_PENDING.name, METRIC_NAMES.name, ERASURES.name})
+ALWAYS_WHOLE = frozenset({DERIVED_PENDING.name, METRIC_NAMES.name, RETENTION.name, ERASURES.name})
 """Tables that no period cuts."""
 
 OURS = (".plan", ".part")

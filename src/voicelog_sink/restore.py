@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from voicelog_sink.backup_manifest import BackupRefused, Manifest, Part, wrong_with
@@ -19,9 +19,9 @@ from voicelog_sink.restore_chunks import Chunk, chunks
 from voicelog_sink.restore_gate import Gate
 from voicelog_sink.restore_there import There
 from voicelog_sink.restored import Counts, Restored
+from voicelog_sink.retention import Retention, Rule, lifetimes, read_rules
 from voicelog_sink.rows import hour_of
 from voicelog_sink.stores.base import Rejected, Row, Store, Values
-from voicelog_sink.stores.lifetime import born_column, is_over, lifetime_ms
 from voicelog_sink.tables import (
     DERIVED_PENDING,
     ERASURES,
@@ -30,6 +30,7 @@ from voicelog_sink.tables import (
     METRIC_PARTS,
     METRIC_ROLLUPS,
     PERFORMANCE_METRICS,
+    RETENTION,
     SESSION_SUMMARIES,
     SESSIONS_BY_DAY,
     SYSTEM_HEALTH,
@@ -41,7 +42,7 @@ ORDER = (
     SESSION_SUMMARIES, SESSIONS_BY_DAY, VOICE_INTERACTIONS, PERFORMANCE_METRICS, ERROR_LOGS, SYSTEM_HEALTH,
     METRIC_NAMES, METRIC_PARTS, METRIC_ROLLUPS,
 )  # fmt: skip
-"""After the erasures. The summaries come first: they name the persons whose calls these are."""
+"""After the erasures and the rules of retention. Summaries first: they name the persons whose calls these are."""
 SHOWN_REFUSALS = 20
 PENDING_ROWS = 1_000
 
@@ -64,6 +65,7 @@ def restore(
     """
     run = _Run(store, folder, manifest, ttl_days, dry_run, on_rows)
     run.erasures()
+    run.rules()
     for table in ORDER:
         for part in manifest.of(table.name):
             run.part(table, part)
@@ -83,6 +85,7 @@ class _Run:
         self._folder = folder
         self._manifest = manifest
         self._ttl_days = ttl_days
+        self._lifetimes = Retention(ttl_days).lifetimes
         self._dry_run = dry_run
         self._on_rows = on_rows
         self._hours: set[str] = set()
@@ -104,6 +107,30 @@ class _Run:
         counts = self.done.tables.setdefault(ERASURES.name, Counts())
         counts.written, counts.there = written, len(rows) - written
         self._on_rows(len(rows))
+
+    def rules(self) -> None:
+        """Go by the store's rules of how long things are kept; bring the backup's where the store has none at all.
+
+        A store with rules of its own was given them since, or had others taken away: nothing is added to them.
+        """
+        rows = list(self._sound(RETENTION))
+        known = patiently(read_rules, self._store)
+        new = [] if known else rows
+        counts = self.done.tables.setdefault(RETENTION.name, Counts())
+        counts.written, counts.there = len(new), len(rows) - len(new)
+        self._write([Row(RETENTION.name, row) for row in new])
+        self._lifetimes = lifetimes(known or {row["name"]: Rule(**row) for row in new}, self._ttl_days)
+        self._store.keep_for(self._lifetimes)
+
+    def _sound(self, table: Table) -> Iterator[Values]:
+        """Yield a small table's rows; name its damaged files, of which nothing is taken."""
+        for part in self._manifest.of(table.name):
+            self._on_rows(part.rows)
+            if wrong := wrong_with(self._folder, part):
+                self.done.damaged.append(wrong)
+                continue
+            for batch in batches(table, self._folder / part.file):
+                yield from batch
 
     def part(self, table: Table, part: Part) -> None:
         """Restore a file's rows, none of them where it is damaged."""
@@ -133,8 +160,8 @@ class _Run:
         counts.written += len(missing) - len(refused)
 
     def _alive(self, table: Table, rows: list[Values]) -> list[Values]:
-        lifetime, born, now_ms = lifetime_ms(table, self._ttl_days), born_column(table), time.time_ns() // 1_000_000
-        return rows if lifetime is None else [row for row in rows if not is_over(row, born, lifetime, now_ms)]
+        now_ms = _now_ms()
+        return [row for row in rows if not self._lifetimes.is_row_over(table.name, row, now_ms)]
 
     def _announced(self, table: Table, there: There, missing: Sequence[Values]) -> list[Row]:
         """Return the rows of derived_pending for calls that a summary must be made of; note hours of metrics."""

@@ -24,10 +24,10 @@ from voicelog_sink.dlq import Counts, LetterRow, Verdict
 from voicelog_sink.forget import Erased
 from voicelog_sink.letters import Letter, session_of, text_of
 from voicelog_sink.queries import Place
+from voicelog_sink.restored import Restored
 from voicelog_sink.retention import KINDS, Kept, Kind, Rule, Rules
 from voicelog_sink.retention_apply import Applied
 from voicelog_sink.retention_change import Change
-from voicelog_sink.restored import Restored
 from voicelog_sink.stats import StatsRow
 from voicelog_sink.stores.base import Values
 from voicelog_sink.summary import Summary

@@ -29,7 +29,7 @@ from voicelog_sink.derived import Deriver
 from voicelog_sink.rows import event_of, rows_of
 from voicelog_sink.stores.base import Store, StoreUnavailable, Values
 from voicelog_sink.stores.sqlite import SqliteStore
-from voicelog_sink.tables import DERIVED_PENDING, ERASURES, TABLES
+from voicelog_sink.tables import DERIVED_PENDING, ERASURES, RETENTION, TABLES
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +175,7 @@ def test_period_cuts_rows_by_their_own_time_and_two_side_by_side_are_all(store: 
 
 
 def test_every_table_is_in_a_backup_and_comes_back() -> None:
-    restored = [*restore.ORDER, DERIVED_PENDING, ERASURES]
+    restored = [*restore.ORDER, DERIVED_PENDING, ERASURES, RETENTION]
     for order in (module.ORDER, restored):
         assert sorted(table.name for table in order) == sorted(TABLES)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.backups import brought, fill, fresh, now_ms, pending_keys, rows_in, some_calls, taken
-from tests.builders import store_calls
+from tests.builders import realistic_call, store_calls
 
 from voicelog.events import Event
 from voicelog_sink import backup_file, restore_chunks
@@ -22,6 +23,7 @@ from voicelog_sink.forget import erase, forget
 from voicelog_sink.restore_chunks import Chunk, chunks
 from voicelog_sink.restore_gate import Gate
 from voicelog_sink.restored import Counts
+from voicelog_sink.retention import Retention, Rule, read_rules
 from voicelog_sink.rows import rows_of
 from voicelog_sink.stores.base import Row, Values
 from voicelog_sink.stores.lifetime import DAY_MS
@@ -332,6 +334,27 @@ def test_expired_rows_are_counted_and_not_written(source: SqliteStore, saved: Pa
 
 
 # --- chunks
+
+
+@pytest.mark.parametrize("own", [None, Rule("kind", "text", 7)], ids=["none", "some"])
+def test_rules_of_retention_come_back_where_there_are_none_and_hold_at_once(
+    target: SqliteStore, tmp_path: Path, own: Rule | None
+) -> None:
+    """Figures of 100 days ago are restored by a rule of 200 days, and are over by the setting's 90."""
+    old = realistic_call("old", start_us=(now_ms() - 100 * DAY_MS) * 1000)
+    rule = Rule("kind", "figures", 200, changed_at=5, changed_by="me")
+    with closing(fresh(tmp_path / "source.db")) as source:
+        source.write([rule.row])
+        Retention(90).load(source)
+        assert source.write([row for event in old.events for row in rows_of(event)]) == []
+        manifest = taken(source, tmp_path / "backup")
+    target.write([own.row] if own else [])
+    done = module.restore(target, tmp_path / "backup", manifest, ttl_days=90)
+    assert read_rules(target) == ({own.name: own} if own else {rule.name: rule})
+    counts = done.tables["voice_interactions"]
+    kept = 0 if own else len(old.events)
+    assert (counts.written, counts.expired) == (kept, len(old.events) - kept)
+    assert len(list(target.select("voice_interactions", [{"session_id": "old"}]))) == kept
 
 
 def batch(*rows: tuple[str, int]) -> list[Values]:
