@@ -8,15 +8,14 @@ the exact one. Sketches that draw lots (KLL, REQ) or depend on the order (t-dige
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
 import attrs
 import msgspec
-from ddsketch.ddsketch import BaseDDSketch
 from ddsketch.mapping import LogarithmicMapping
-from ddsketch.store import DenseStore
 
 RELATIVE_ERROR = 0.01
 """A percentile of 100 ms is between 99 and 101. Never to be changed: sketches of two errors can't be merged."""
@@ -97,20 +96,22 @@ class Sketch:
 
     def quantiles(self, points: Iterable[float]) -> tuple[float, ...]:
         """Return the value at each point (0 to 1) by nearest rank, within RELATIVE_ERROR of it; () without values."""
-        count = self.count
-        if not count:
+        below, above = sorted(self.negative_bins, reverse=True), sorted(self.bins)
+        counts = (*map(self.negative_bins.__getitem__, below), self.zeros, *map(self.bins.__getitem__, above))
+        ranks = list(accumulate(counts))
+        if not (count := ranks[-1]):
             return ()
-        sketch = BaseDDSketch(_MAPPING, _store(self.bins), _store(self.negative_bins), self.zeros)
-        return tuple(self._at_rank(sketch, max(math.ceil(point * count), 1) - 1, count) for point in points)
+        found = [max(math.ceil(point * count), 1) - 1 for point in points]
+        return tuple(self._at_rank(rank, count, bisect_right(ranks, rank), below, above) for rank in found)
 
-    def _at_rank(self, sketch: BaseDDSketch, rank: int, count: int) -> float:
+    def _at_rank(self, rank: int, count: int, place: int, below: list[int], above: list[int]) -> float:
         if rank == 0:
             return self.least
         if rank >= count - 1:
             return self.most
-        # Half a rank on, so that rounding can't lead to the rank before.
-        found = sketch.get_quantile_value((rank + 0.5) / (count - 1)) or 0.0
-        return max(self.least, min(self.most, found))
+        zeros = len(below)
+        value = _MAPPING.value(above[place - zeros - 1]) if place > zeros else 0.0
+        return max(self.least, min(self.most, -_MAPPING.value(below[place]) if place < zeros else value))
 
     def _reach(self, least: float, most: float) -> None:
         # Plus zero, since -0.0 and 0.0 are equal and not the same.
@@ -142,10 +143,3 @@ def _listed(bins: Bins) -> tuple[list[int], list[int]]:
     keys = sorted(bins)
     steps = [key - before for key, before in zip(keys, [0, *keys], strict=False)]
     return steps, [bins[key] for key in keys]
-
-
-def _store(bins: Bins) -> DenseStore:
-    store = DenseStore()
-    for key in sorted(bins):
-        store.add(key, bins[key])
-    return store
