@@ -104,6 +104,16 @@ class Sketch:
         found = [max(math.ceil(point * count), 1) - 1 for point in points]
         return tuple(self._at_rank(rank, count, bisect_right(ranks, rank), below, above) for rank in found)
 
+    def above(self, value: float) -> int:
+        """Return how many values are above this one, those that are within RELATIVE_ERROR of it left out."""
+        if value < -_SMALLEST:
+            key = _MAPPING.key(-value)
+            return self.count - sum(count for bin_, count in self.negative_bins.items() if bin_ >= key)
+        if value <= _SMALLEST:
+            return sum(self.bins.values())
+        key = _MAPPING.key(value)
+        return sum(count for bin_, count in self.bins.items() if bin_ > key)
+
     def _at_rank(self, rank: int, count: int, place: int, below: list[int], above: list[int]) -> float:
         if rank == 0:
             return self.least
