@@ -3,38 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import attrs
 
 from voicelog_sink.baseline import hours_of
-from voicelog_sink.departure import (
-    DEPARTS,
-    NO_BASELINE,
-    OWN_MEASURE,
-    SPECIAL,
-    TIME_MEASURE,
-    TOO_FEW,
-    Measure,
-    Rules,
-    Verdict,
-    judge,
-    judge_missing,
-    lasts,
-)  # fmt: skip
-from voicelog_sink.hourly import COST, COUNT, ERROR_RATE, POINTS, Hourly, Measured
+from voicelog_sink.departure import DEPARTS, NO_BASELINE, TOO_FEW, Rules, Verdict, judge, judge_missing, lasts
+from voicelog_sink.hourly import COUNT, Hourly, Measured
+from voicelog_sink.measures import BY, Measure, Series, is_worse, series_of, unit_of
 from voicelog_sink.onset import Onsets
-from voicelog_sink.parts import METRIC, MINUTE_MS, STAGE
-from voicelog_sink.rolled import Key, Source, sources
+from voicelog_sink.parts import MINUTE_MS, STAGE
+from voicelog_sink.rolled import Key, sources
 from voicelog_sink.stores.base import Store
 from voicelog_sink.tiers import HOUR_MS, readings
 
-BY = ("provider", "model")
 LATE_MS = 2 * MINUTE_MS
 """What was measured longer ago is in the rollups, with a minute to spare."""
-
-FIGURES = ("duration_ms", "first_item_ms")
-"""What a stage has; turns and metrics have `value`."""
 
 BACK_HOURS = 7 * 24
 """How far before the period a departure's beginning is looked for: after a week it is half of its own baseline."""
@@ -86,16 +70,18 @@ class Found:
 
 
 @attrs.frozen
-class _Series:
+class _Hours:
     """A measure of a group, hour by hour."""
 
-    source: Source
-    figure: str
-    measure: Measure
+    series: Series
     key: Key
     hours: Hourly
     rules: Rules
     now_ms: int
+
+    @property
+    def measure(self) -> Measure:
+        return self.series.measure
 
     def judge(self, hour: int) -> Verdict:
         if self.measure.name == COUNT:
@@ -148,8 +134,9 @@ def anomalies(
                 return found
             hours, onsets = Hourly(store, name, dimensions), Onsets(store, name, dimensions)
             hours.need(_needed(window, rules))
-            for series in _series(source, number, hours, rules, now_ms):
-                _look(series, window, found, onsets)
+            for series in series_of(source, number):
+                for key in hours.keys:
+                    _look(_Hours(series, key, hours, rules, now_ms), window, found, onsets)
     found.anomalies.sort(key=_order)
     return found
 
@@ -158,41 +145,26 @@ def _needed(window: range, rules: Rules) -> set[int]:
     return {*window, *(hour for each in window for hour in hours_of(each, rules.days))}
 
 
-def _series(source: Source, number: int, hours: Hourly, rules: Rules, now_ms: int) -> Iterator[_Series]:
-    figure = FIGURES[number] if source.kind == STAGE else "value"
-    model = OWN_MEASURE if source.kind == METRIC and source.unit != "ms" else TIME_MEASURE
-    measures = [attrs.evolve(model, name=name) for name in POINTS]
-    if source.kind == METRIC:
-        measures = [attrs.evolve(one, rising=OWN_MEASURE.rising, falling=OWN_MEASURE.falling) for one in measures]
-    if source.kind == STAGE and number == 0:
-        measures += [SPECIAL[ERROR_RATE], SPECIAL[COST]]
-    if number == 0:
-        measures.append(SPECIAL[COUNT])
-    for key in hours.keys:
-        for measure in measures:
-            yield _Series(source, figure, measure, key, hours, rules, now_ms)
-
-
-def _look(series: _Series, window: range, found: Found, onsets: Onsets) -> None:
+def _look(watched: _Hours, window: range, found: Found, onsets: Onsets) -> None:
     """Judge the hours of the period, and add what departs and what can't be judged."""
-    verdicts = [series.judge(hour) for hour in window]
+    verdicts = [watched.judge(hour) for hour in window]
     judged = [verdict for verdict in verdicts if verdict.is_judged]
     if judged:
         found.judged += 1
-    elif series.measure.name != COUNT:
+    elif watched.measure.name != COUNT:
         found.no_baseline += any(verdict.state == NO_BASELINE for verdict in verdicts)
         found.too_few += all(v.state == TOO_FEW for v in verdicts) and any(v.measured for v in verdicts)
-    for run in _runs(judged, series):
+    for run in _runs(judged, watched):
         if run.hours[0] is judged[0]:
-            _go_back(run, series, window)
-        found.anomalies.append(_anomaly(series, run, judged[-1], onsets))
+            _go_back(run, watched, window)
+        found.anomalies.append(_anomaly(watched, run, judged[-1], onsets))
 
 
-def _runs(judged: Sequence[Verdict], series: _Series) -> list[_Run]:
+def _runs(judged: Sequence[Verdict], watched: _Hours) -> list[_Run]:
     runs: list[_Run] = []
     for verdict in judged:
         last = runs[-1] if runs else None
-        if last and not last.ended and lasts(verdict, last.sign, series.measure, series.rules):
+        if last and not last.ended and lasts(verdict, last.sign, watched.measure, watched.rules):
             last.hours.append(verdict)
             continue
         if last:
@@ -202,65 +174,54 @@ def _runs(judged: Sequence[Verdict], series: _Series) -> list[_Run]:
     return runs
 
 
-def _go_back(run: _Run, series: _Series, window: range) -> None:
+def _go_back(run: _Run, watched: _Hours, window: range) -> None:
     """Add the hours before the period in which it had departed already."""
     for hour in range(window[0] - 1, window[0] - 1 - BACK_HOURS, -1):
         if (window[0] - 1 - hour) % 24 == 0:
-            series.hours.need(_needed(range(max(hour - 23, 0), hour + 1), series.rules))
-        verdict = series.judge(hour)
+            watched.hours.need(_needed(range(max(hour - 23, 0), hour + 1), watched.rules))
+        verdict = watched.judge(hour)
         if not verdict.is_judged:
             continue
-        if not lasts(verdict, run.sign, series.measure, series.rules):
+        if not lasts(verdict, run.sign, watched.measure, watched.rules):
             return
         run.hours.insert(0, verdict)
     run.is_older = True
 
 
-def _anomaly(series: _Series, run: _Run, latest: Verdict, onsets: Onsets) -> Anomaly:
-    lasting = not run.ended and latest.hour >= (series.now_ms - LATE_MS) // HOUR_MS - 1
+def _anomaly(watched: _Hours, run: _Run, latest: Verdict, onsets: Onsets) -> Anomaly:
+    lasting = not run.ended and latest.hour >= (watched.now_ms - LATE_MS) // HOUR_MS - 1
     shown = run.hours[-1] if lasting else max(run.hours, key=lambda verdict: abs(verdict.z))
     assert shown.measured is not None
     assert shown.usual is not None
-    source, measure = series.source, series.measure
+    source, measure = watched.series.source, watched.measure
     return Anomaly(
         name=source.name,
         kind=source.kind,
-        figure=series.figure,
+        figure=watched.series.figure,
         measure=measure.name,
-        unit=_unit(source, measure),
-        group={name: value or None for name, value in zip(series.hours.dimensions, series.key, strict=True)},
+        unit=unit_of(source, measure),
+        group={name: value or None for name, value in zip(watched.hours.dimensions, watched.key, strict=True)},
         direction=measure.rising if run.sign > 0 else measure.falling,
-        worse=_is_worse(source, measure, run.sign),
+        worse=is_worse(source, measure, run.sign),
         value=shown.measured.value,
         median=shown.usual.median,
         spread=shown.usual.spread,
         z=shown.z,
         count=shown.measured.number,
         days=shown.usual.days,
-        since_ms=_since_ms(series, run, onsets),
+        since_ms=_since_ms(watched, run, onsets),
         is_older=run.is_older,
         until_ms=None if lasting else (run.hours[-1].hour + 1) * HOUR_MS,
     )
 
 
-def _since_ms(series: _Series, run: _Run, onsets: Onsets) -> int:
+def _since_ms(watched: _Hours, run: _Run, onsets: Onsets) -> int:
     first = run.hours[0]
     if run.is_older or first.usual is None:
         return first.hour * HOUR_MS
-    if series.measure.name == COUNT:
-        return onsets.stop_ms(series.key, first.hour)
-    return onsets.rise_ms(series.key, first.hour, series.measure.name, first.usual.median, run.sign)
-
-
-def _unit(source: Source, measure: Measure) -> str:
-    units = {ERROR_RATE: "1", COST: "USD", COUNT: "1"}
-    return units.get(measure.name, source.unit if source.kind == METRIC else "ms")
-
-
-def _is_worse(source: Source, measure: Measure, sign: float) -> bool | None:
-    if measure.name == COUNT:
-        return True
-    return None if source.kind == METRIC else sign > 0
+    if watched.measure.name == COUNT:
+        return onsets.stop_ms(watched.key, first.hour)
+    return onsets.rise_ms(watched.key, first.hour, watched.measure.name, first.usual.median, run.sign)
 
 
 def _order(found: Anomaly) -> tuple[bool, float]:

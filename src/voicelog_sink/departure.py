@@ -11,7 +11,8 @@ from collections.abc import Callable
 import attrs
 
 from voicelog_sink.baseline import DAYS, LEAST_DAYS, THRESHOLD, Baseline, alike, baseline
-from voicelog_sink.hourly import COST, COUNT, ERROR_RATE, Measured
+from voicelog_sink.hourly import COUNT, ERROR_RATE, Measured
+from voicelog_sink.measures import Measure
 
 LEAST_VALUES = 30
 """An hour counts, as itself and for a baseline, from so many values on."""
@@ -28,8 +29,6 @@ MISSING_AFTER = 0.25
 LASTING = 0.5
 """A departure lasts while it is at least so much of the threshold."""
 
-MISSING = "missing"
-
 
 @attrs.frozen
 class Rules:
@@ -38,21 +37,6 @@ class Rules:
     days: int = DAYS
     threshold: float = THRESHOLD
     change: float = 0.1
-
-
-@attrs.frozen
-class Measure:
-    """A measure: its name, the least that its spread is taken for, and the least change that counts, in its unit.
-
-    `relative` says whether the change must also be a share of the median. `rising` and `falling` are what one calls it.
-    """
-
-    name: str
-    least_spread: float
-    least_change: float
-    relative: bool
-    rising: str
-    falling: str
 
 
 @attrs.frozen
@@ -72,16 +56,6 @@ class Verdict:
 
 
 USUAL, DEPARTS, TOO_FEW, NO_BASELINE = "usual", "departs", "too_few", "no_baseline"
-
-TIME_MEASURE = Measure("", 0.2, 1.0, relative=True, rising="slower", falling="faster")
-"""Milliseconds: what differs by less than one is the same."""
-OWN_MEASURE = Measure("", 0.0, 0.0, relative=True, rising="higher", falling="lower")
-"""Custom metrics."""
-SPECIAL = {
-    ERROR_RATE: Measure(ERROR_RATE, 0.002, 0.01, relative=False, rising="more errors", falling="fewer errors"),
-    COST: Measure(COST, 0.0, 0.0, relative=True, rising="dearer", falling="cheaper"),
-    COUNT: Measure(COUNT, 0.0, 0.0, relative=False, rising="", falling=MISSING),
-}
 
 HourAt = Callable[[int], Measured | None]
 

@@ -5,20 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import attrs
 import numpy as np
 import pytest
 from tests.history import MONDAY
 
 from voicelog_sink.baseline import DAYS, hours_of
 from voicelog_sink.departure import (
-    COUNT,
     DEPARTS,
-    ERROR_RATE,
     LEAST_VALUES,
     NO_BASELINE,
-    SPECIAL,
-    TIME_MEASURE,
     TOO_FEW,
     USUAL,
     Rules,
@@ -28,9 +23,10 @@ from voicelog_sink.departure import (
     lasts,
 )
 from voicelog_sink.hourly import Measured, limit_ranks, wilson
+from voicelog_sink.measures import COUNTS, ERRORS, TIMES
 
 HOUR = MONDAY + 21 * 24 + 15
-P50 = attrs.evolve(TIME_MEASURE, name="p50")
+P50 = TIMES[0]
 
 
 def hours(now: Measured | None, usual: Callable[[int], Measured | None]) -> Callable[[int], Measured | None]:
@@ -94,7 +90,7 @@ def rate(errors: int, number: int) -> Measured:
     ],
 )
 def test_more_errors_than_usual(errors: int, number: int, usually: int, state: str) -> None:
-    verdict = judge(HOUR, hours(rate(errors, number), lambda _: rate(usually, 1000)), SPECIAL[ERROR_RATE], Rules())
+    verdict = judge(HOUR, hours(rate(errors, number), lambda _: rate(usually, 1000)), ERRORS, Rules())
     assert verdict.state == state
 
 
@@ -138,7 +134,7 @@ def test_departure_lasts_down_to_half_the_threshold_and_not_in_the_other_directi
     still, over = p50(of(400 + 0.6 * 5 * 8.5)), p50(of(400 + 0.4 * 5 * 8.5))
     assert [lasts(verdict, 1.0, P50, Rules()) for verdict in (slow, still, over)] == [True, True, False]
     assert not lasts(slow, -1.0, P50, Rules())
-    assert not lasts(still, 1.0, SPECIAL[COUNT], Rules())
+    assert not lasts(still, 1.0, COUNTS, Rules())
 
 
 def healthy(number: int, point: float, day: float, hour: float, runs: int) -> dict[int, list[Measured]]:
