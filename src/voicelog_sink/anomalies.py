@@ -132,7 +132,7 @@ def anomalies(
         for number, name in enumerate(source.rollups):
             if not going_on():
                 return found
-            hours, onsets = Hourly(store, name, dimensions), Onsets(store, name, dimensions)
+            hours, onsets = Hourly(store, name, dimensions, window[0]), Onsets(store, name, dimensions)
             hours.need(_needed(window, rules))
             for series in series_of(source, number):
                 for key in hours.keys:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from typing import NamedTuple
 
 from voicelog_sink.errors import SinkError
 from voicelog_sink.rolled import Key
-from voicelog_sink.rollup import Rollup, period_of, unpack
+from voicelog_sink.rollup import COST_UNITS, PackedRollup, period_of, unpack
 from voicelog_sink.rows import hour_of
-from voicelog_sink.sketch import RELATIVE_ERROR, Sketch
+from voicelog_sink.sketch import RELATIVE_ERROR, Sketch, quantiles_of
 from voicelog_sink.stores.base import Store
 from voicelog_sink.tables import METRIC_ROLLUPS
 from voicelog_sink.tiers import HOUR_MS
@@ -48,11 +49,12 @@ class Hourly:
     Hours are numbered from the epoch on. Holds about 1 kB an hour and group.
     """
 
-    def __init__(self, store: Store, name: str, dimensions: Sequence[str]) -> None:
-        """Read nothing yet."""
+    def __init__(self, store: Store, name: str, dimensions: Sequence[str], limits_from: int = 0) -> None:
+        """Read nothing yet. Hours before `limits_from` get no limits, which take longer than the rest."""
         self._store = store
         self.name = name
         self.dimensions = tuple(dimensions)
+        self._limits_from = limits_from
         self._read: set[int] = set()
         self._hours: dict[Key, dict[int, Hour]] = {}
 
@@ -75,32 +77,48 @@ class Hourly:
     def _read_span(self, first: int, last: int) -> None:
         partition = {"name": self.name, "tier": "hour", "period": period_of("hour", hour_of(first * HOUR_MS * 1000))}
         bounds = {"since_ms": first * HOUR_MS, "until_ms": (last + 1) * HOUR_MS}
-        found: defaultdict[tuple[Key, int], Rollup] = defaultdict(Rollup)
+        found: defaultdict[tuple[Key, int], list[PackedRollup]] = defaultdict(list)
         for row in self._store.select(METRIC_ROLLUPS.name, [partition], **bounds):
             key = tuple(row[name] for name in self.dimensions)
-            merge(found[key, row["start"] // HOUR_MS], row["sketch"], f"{self.name}, by hour")
-        for (key, hour), rollup in found.items():
-            self._hours.setdefault(key, {})[hour] = measured(rollup)
+            found[key, row["start"] // HOUR_MS].append(unpacked(row["sketch"], f"{self.name}, by hour"))
+        for (key, hour), rows in found.items():
+            self._hours.setdefault(key, {})[hour] = measured(rows, limits=hour >= self._limits_from)
 
 
-def merge(rollup: Rollup, blob: bytes, what: str) -> None:
-    """Add a rollup as it is stored; raises SinkError, with `what` it is, where this version can't read it."""
+def unpacked(blob: bytes, what: str) -> PackedRollup:
+    """Return a rollup from how it is stored; raises SinkError, with `what` it is, where this version can't read it."""
     try:
-        rollup.merge(unpack(blob))
+        return unpack(blob)
     except ValueError as exc:
         message = f"{what}: {exc}"
         raise SinkError(message) from exc
 
 
-def measured(rollup: Rollup) -> Hour:
-    """Return the measures of a rollup. Pure."""
-    found = _percentiles(rollup.sketch)
-    count = rollup.count
-    if count > 0:
-        found[ERROR_RATE] = Measured(rollup.errors / count, *wilson(rollup.errors, count), count)
-        found[COUNT] = Measured(count, count, count, count)
-    if count > 0 and rollup.cost_usd is not None:
-        mean = rollup.cost_usd / count
+def measured(rows: Sequence[PackedRollup], limits: bool = True) -> Hour:
+    """Return the measures of some rollups together; without `limits` those are the values. Pure."""
+    if len(rows) == 1:
+        values = rows[0].values
+        number = values.zeros + sum(values.counts) + sum(values.negative_counts)
+        return _percentiles(number, partial(quantiles_of, values), limits) | _rates(rows, limits)
+    sketch = Sketch()
+    for row in rows:
+        sketch.merge(row.values)
+    return _percentiles(sketch.count, sketch.quantiles, limits) | _rates(rows, limits)
+
+
+def _rates(rows: Sequence[PackedRollup], limits: bool) -> Hour:
+    count = sum(row.count for row in rows)
+    if count <= 0:
+        return {}
+    errors = sum(row.errors for row in rows)
+    share = errors / count
+    found = {
+        ERROR_RATE: Measured(share, *(wilson(errors, count) if limits else (share, share)), count),
+        COUNT: Measured(count, count, count, count),
+    }
+    costs = [row.usd * COST_UNITS + row.usd_rest for row in rows if row.usd is not None]
+    if costs:
+        mean = sum(costs) / COST_UNITS / count
         found[COST] = Measured(mean, mean, mean, count)
     return found
 
@@ -123,12 +141,15 @@ def limit_ranks(point: float, count: int) -> tuple[int, int]:
     return math.floor(count * point - apart), math.ceil(count * point + apart) + 1
 
 
-def _percentiles(sketch: Sketch) -> Hour:
-    count = sketch.count
+def _percentiles(count: int, quantiles: Callable[[Iterable[float]], Sequence[float]], limits: bool) -> Hour:
     if not count:
         return {}
+    if not limits:
+        return {
+            n: Measured(value, value, value, count) for n, value in zip(POINTS, quantiles(POINTS.values()), strict=True)
+        }
     ranks = [rank for point in POINTS.values() for rank in (math.ceil(point * count), *limit_ranks(point, count))]
-    found = iter(sketch.quantiles((rank - 0.5) / count for rank in ranks))
+    found = iter(quantiles([(rank - 0.5) / count for rank in ranks]))
     return {name: _bounded(count, found, limit_ranks(point, count)) for name, point in POINTS.items()}
 
 

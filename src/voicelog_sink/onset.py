@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from voicelog_sink.hourly import ERROR_RATE, POINTS, merge
+from voicelog_sink.hourly import ERROR_RATE, POINTS, unpacked
 from voicelog_sink.parts import MINUTE_MS
 from voicelog_sink.rolled import Key
 from voicelog_sink.rollup import Rollup, period_of
@@ -64,7 +64,8 @@ class Onsets:
                 METRIC_ROLLUPS.name, [{"name": self._name, "tier": "minute", "period": period}]
             ):
                 key = tuple(row[name] for name in self._dimensions)
-                merge(found[key][row["start"] // MINUTE_MS], row["sketch"], f"{self._name}, by minute")
+                packed = unpacked(row["sketch"], f"{self._name}, by minute")
+                found[key][row["start"] // MINUTE_MS].merge(packed)
             self._hours[hour] = {key: dict(minutes) for key, minutes in found.items()}
         return self._hours[hour]
 

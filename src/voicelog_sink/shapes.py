@@ -16,6 +16,7 @@ import msgspec
 
 from voicelog.events import Event
 from voicelog_sink.backup_manifest import Manifest
+from voicelog_sink.anomalies import Anomaly, Found
 from voicelog_sink.calls import Call, CallTurn
 from voicelog_sink.checkup import Finding
 from voicelog_sink.compare import CompareRow
@@ -31,6 +32,7 @@ from voicelog_sink.retention_change import Change
 from voicelog_sink.stats import StatsRow
 from voicelog_sink.stores.base import Values
 from voicelog_sink.summary import Summary
+from voicelog_sink.trends import Trend
 from voicelog_sink.verify import OUTCOMES, Gap, Ledger
 
 Shape = dict[str, Any]
@@ -250,6 +252,26 @@ def _bytes_shape(name: str, value: bytes | None) -> Shape:
 def compare_shape(row: CompareRow) -> Shape:
     """Return a measure of both sides: its fields by their names; error rates are shares, 0 to 1, of unit 1."""
     return attrs.asdict(row)
+
+
+def anomalies_shape(found: Found) -> Shape:
+    """Return `at`, `since`, how many measures were `judged` or not (`no_baseline`, `too_few`), and `anomalies`."""
+    counts = {name: getattr(found, name) for name in ("judged", "no_baseline", "too_few")}
+    shown = [_anomaly_shape(one) for one in found.anomalies]
+    return {"at": moment(found.at_ms), "since": moment(found.since_ms), **counts, "anomalies": shown}
+
+
+def _anomaly_shape(one: Anomaly) -> Shape:
+    """Return its fields by their names, `since` and `until` (null while it lasts) for the moments."""
+    fields = attrs.asdict(one)
+    moments = {"since": moment(fields.pop("since_ms")), "until": moment(fields.pop("until_ms"))}
+    return fields | moments
+
+
+def trend_shape(trend: Trend) -> Shape:
+    """Return its fields by their names; `weeks` are objects of `since`, `value` and `count`."""
+    weeks = [{"since": moment(week.since_ms), "value": week.value, "count": week.count} for week in trend.weeks]
+    return attrs.asdict(trend) | {"weeks": weeks}
 
 
 def moment(at_ms: int | None) -> str | None:

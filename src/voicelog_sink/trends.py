@@ -17,11 +17,11 @@ from statistics import median
 import attrs
 
 from voicelog_sink.departure import LEAST_VALUES
-from voicelog_sink.hourly import COUNT, Hour, Measured, measured, merge
+from voicelog_sink.hourly import COUNT, Hour, Measured, measured, unpacked
 from voicelog_sink.measures import BY, Series, is_worse, series_of, unit_of
 from voicelog_sink.parts import STAGE
 from voicelog_sink.rolled import Key, sources
-from voicelog_sink.rollup import Rollup
+from voicelog_sink.rollup import PackedRollup
 from voicelog_sink.rows import DAY_MS
 from voicelog_sink.sketch import RELATIVE_ERROR
 from voicelog_sink.stores.base import Store
@@ -96,14 +96,17 @@ def _weeks(
     store: Store, name: str, found: Iterable[Reading], dimensions: Sequence[str], starts: range
 ) -> dict[Key, dict[int, Hour]]:
     """Return the measures of each group and week."""
-    groups: defaultdict[Key, defaultdict[int, Rollup]] = defaultdict(lambda: defaultdict(Rollup))
+    groups: defaultdict[Key, defaultdict[int, list[PackedRollup]]] = defaultdict(lambda: defaultdict(list))
     for reading in found:
         partitions = [{"name": name, "tier": reading.tier, "period": period} for period in reading.periods]
         bounds = {"since_ms": reading.since_ms, "until_ms": reading.until_ms}
         for row in store.select(METRIC_ROLLUPS.name, partitions, **bounds):
             start = starts[(row["start"] - starts[0]) // WEEK_MS]
-            merge(groups[tuple(row[name] for name in dimensions)][start], row["sketch"], f"{name}, by {reading.tier}")
-    return {key: {start: measured(rollup) for start, rollup in weeks.items()} for key, weeks in groups.items()}
+            packed = unpacked(row["sketch"], f"{name}, by {reading.tier}")
+            groups[tuple(row[name] for name in dimensions)][start].append(packed)
+    return {
+        key: {start: measured(rows, limits=False) for start, rows in weeks.items()} for key, weeks in groups.items()
+    }
 
 
 def _week(start: int, hour: Hour, series: Series) -> Week:

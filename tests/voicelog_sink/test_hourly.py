@@ -17,8 +17,8 @@ from tests.history import HOUR_MS, MONDAY, WHO, hour_rows, latencies, rollup, wr
 from voicelog_sink.errors import SinkError
 from voicelog_sink.hourly import CERTAIN, Hourly, Measured, limit_ranks, measured, wilson
 from voicelog_sink.interval import share_estimate
-from voicelog_sink.rollup import Rollup
-from voicelog_sink.sketch import RELATIVE_ERROR, Sketch
+from voicelog_sink.rollup import Rollup, unpack
+from voicelog_sink.sketch import RELATIVE_ERROR, Sketch, quantiles_of
 from voicelog_sink.stores.base import Row
 from voicelog_sink.stores.sqlite import SqliteStore
 
@@ -54,7 +54,7 @@ def test_limits_hold_the_true_percentile_of_any_distribution(point: float, count
 
 def test_measures_of_an_hour() -> None:
     made = rollup([float(n) for n in range(1, 101)], errors=25, cost_usd=0.5)
-    found = measured(made)
+    found = measured([unpack(made.packed())])
     assert found == {
         "p50": Measured(near(50), near(33 * 0.99), near(68 * 1.01), 100),
         "p95": Measured(near(95), near(87 * 0.99), math.inf, 100),
@@ -69,8 +69,23 @@ def near(value: float) -> float:
 
 
 def test_nothing_measured_has_no_measures_and_failures_alone_no_percentile() -> None:
-    assert measured(Rollup()) == {}
-    assert set(measured(rollup([], errors=3))) == {"error_rate", "count"}
+    assert measured([]) == measured([unpack(Rollup().packed())]) == {}
+    assert set(measured([unpack(rollup([], errors=3).packed())])) == {"error_rate", "count"}
+
+
+@given(st.lists(st.lists(st.floats(-1e6, 1e6) | st.just(0.0)), min_size=1, max_size=3), st.booleans())
+def test_rows_are_measured_as_what_they_were_made_from(parts: list[list[float]], limits: bool) -> None:
+    rows = [unpack(rollup(part, errors=1, cost_usd=0.1).packed()) for part in parts]
+    whole = rollup([value for part in parts for value in part], errors=len(parts), cost_usd=0.1)
+    assert measured(rows, limits) == measured([unpack(whole.packed())], limits)
+
+
+@given(st.lists(st.floats(-1e6, 1e6) | st.just(0.0)))
+def test_percentiles_of_a_row_are_those_of_its_sketch(values: list[float]) -> None:
+    sketch = Sketch()
+    sketch.add(values)
+    points = [0, 0.01, 0.5, 0.95, 1]
+    assert quantiles_of(sketch.packed(), points) == sketch.quantiles(points)
 
 
 @given(st.lists(st.floats(-1e6, 1e6)), st.floats(-1e6, 1e6))

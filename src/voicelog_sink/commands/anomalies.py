@@ -1,0 +1,219 @@
+"""`voicelog-sink anomalies`: what departs from the same hour on earlier days and since when; trends over weeks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import click
+from rich.text import Text
+
+from voicelog.settings import Settings
+from voicelog_sink import shapes
+from voicelog_sink.anomalies import Anomaly, Found, anomalies
+from voicelog_sink.baseline import DAYS, LEAST_DAYS, THRESHOLD
+from voicelog_sink.commands.stats import LATEST, checked_by, names_option
+from voicelog_sink.departure import LEAST_VALUES, Rules
+from voicelog_sink.hourly import COST, COUNT, ERROR_RATE
+from voicelog_sink.measures import BY
+from voicelog_sink.options import STORE_SETTINGS, secrets_epilog, with_settings
+from voicelog_sink.period import period_ms, since_option
+from voicelog_sink.reading import reading
+from voicelog_sink.render import NOTHING, Column, console, count, glyphs, moment, ms, one_line, print_table, span
+from voicelog_sink.stats import GROUPS
+from voicelog_sink.trends import LEAST_WEEKS, WEEKS, Trend, trends
+
+FAILED = 1
+MOST_DAYS = 60
+MOST_WEEKS = 52
+BARS = "▁▂▃▄▅▆▇█"
+
+EXAMPLE = """\b
+Examples:
+  voicelog-sink anomalies
+  voicelog-sink anomalies --since 7d --by provider,model,variant
+  voicelog-sink anomalies --names llm,turn.user_bot_latency_ms --threshold 4
+  voicelog-sink anomalies --since 2h --fail || notify-send "the bot is not itself"
+  voicelog-sink anomalies --trend --weeks 12
+  voicelog-sink anomalies --json | jq '.anomalies[] | select(.worse)'
+
+"""
+
+
+@click.command(epilog=EXAMPLE + secrets_epilog(*STORE_SETTINGS))
+@since_option
+@click.option(
+    "--by", default=",".join(("stage", *BY)), show_default=True, callback=checked_by, help=f"Some of {','.join(GROUPS)}"
+)
+@names_option
+@click.option(
+    "--days",
+    type=click.IntRange(LEAST_DAYS, MOST_DAYS),
+    default=DAYS,
+    show_default=True,
+    help="How many earlier days make the baseline",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(min=1),
+    default=THRESHOLD,
+    show_default=True,
+    help="How many spreads from the median are a departure",
+)
+@click.option("--trend", is_flag=True, help="Show how each figure moves from week to week instead")
+@click.option("--weeks", type=click.IntRange(2, MOST_WEEKS), help=f"For --trend: how many weeks  [default: {WEEKS}]")
+@click.option("--fail", "is_check", is_flag=True, help="Exit status 1 where something is worse now; for cron")
+@click.option("--json", "as_json", is_flag=True, is_eager=True, help="JSON: one object; with --trend one a line")
+@with_settings(*STORE_SETTINGS)
+def command(
+    settings: Settings,
+    since: str,
+    by: tuple[str, ...],
+    names: tuple[str, ...],
+    days: int,
+    threshold: float,
+    trend: bool,
+    weeks: int | None,
+    is_check: bool,
+    as_json: bool,
+) -> int:
+    """Show what departs from the same hour on earlier days, and since when: slower, dearer, more errors, no calls.
+
+    An hour of a stage, turn figure or metric departs where a percentile, its error rate or its cost is far from the
+    median of that hour on earlier days, in spreads and in percent, and not by chance. What lasts comes first. What has
+    too few days or values to be judged is counted.
+    """
+    _check_use(trend, weeks, is_check)
+    rules = Rules(days, threshold)
+    since_ms, now_ms = period_ms(
+        since, None, int(time.time() * 1000), 0
+    )  # wrong use is told before a store is waited for
+    with reading(settings) as store:
+        if trend:
+            show_trends(trends(store, now_ms, weeks or WEEKS, by, only=names), as_json)
+            return 0
+        found = anomalies(store, since_ms, now_ms, by, rules=rules, only=names)
+    show(found, since, as_json)
+    return FAILED if is_check and any(_is_bad(one) for one in found.anomalies) else 0
+
+
+def _check_use(trend: bool, weeks: int | None, is_check: bool) -> None:
+    """Raise UsageError for options that do not go together."""
+    if is_check and trend:
+        message = "--fail is for what is worse now, and --trend shows weeks: leave one of them out"
+        raise click.UsageError(message)
+    if weeks is not None and not trend:
+        message = f"--weeks {weeks} is for --trend: add it, or say --since {weeks}w"
+        raise click.UsageError(message)
+
+
+def _is_bad(found: Anomaly) -> bool:
+    return bool(found.worse) and found.until_ms is None
+
+
+def show(found: Found, since: str, as_json: bool) -> None:
+    """Print what was found on stdout; where there was nothing to judge, say so on stderr."""
+    if as_json:
+        click.echo(shapes.line(shapes.anomalies_shape(found)))
+        return
+    out = console(table=True)
+    if found.anomalies:
+        print_table(out, _columns(found.anomalies), [_cells(one, found.at_ms) for one in found.anomalies])
+        out.print()
+    elif found.judged:
+        out.print(Text(f"nothing departs from earlier days since {since}", "green"))
+    for sentence in _judged(found, since):
+        out.print(Text(sentence, "dim"))
+
+
+def _judged(found: Found, since: str) -> list[str]:
+    """Return what could be judged and what could not, a sentence each."""
+    if not (found.judged or found.no_baseline or found.too_few):
+        return [f"nothing was measured since {since}: look elsewhere with --since, such as --since 7d; {LATEST}"]
+    told = [f"judged: {count(found.judged, 'measure')} of stages, figures and metrics by group; {LATEST}"]
+    if found.no_baseline:
+        told.append(f"not judged: {found.no_baseline:,} for want of {LEAST_DAYS} earlier days with that hour")
+    if found.too_few:
+        told.append(f"not judged: {found.too_few:,} with fewer than {LEAST_VALUES} values in every hour")
+    return told
+
+
+def _columns(found: Sequence[Anomaly]) -> list[Column]:
+    groups = [Column(name) for name in found[0].group]
+    return [Column("name"), *groups, Column("figure", rank=2), Column("measure"), Column("what"),
+            Column("value", right=True), Column("usual", right=True), Column("spread", right=True, rank=4),
+            Column("z", right=True, rank=3), Column("count", right=True, rank=1), Column("since (UTC)"),
+            Column("for")]  # fmt: skip
+
+
+def _cells(one: Anomaly, at_ms: int) -> list[Text | str]:
+    style = "dim" if one.until_ms else "bold red" if one.worse else "yellow"
+    groups = [one_line(value or NOTHING) for value in one.group.values()]
+    numbers = [number(one.measure, value) for value in (one.value, one.median, one.spread)]
+    older = "before " if one.is_older else ""
+    return [Text(one_line(one.name), "bold"), *groups, one.figure, one.measure, Text(one.direction, style),
+            *numbers, f"{one.z:+.1f}", f"{one.count:,}", older + moment(one.since_ms)[:16],
+            _length(one, at_ms)]  # fmt: skip
+
+
+def _length(one: Anomaly, at_ms: int) -> str:
+    ended = one.until_ms is not None
+    took = span((one.until_ms if one.until_ms is not None else at_ms) - one.since_ms)
+    return f"{took}, over" if ended else took
+
+
+def number(measure: str, value: float) -> str:
+    """Return a measure's value as people read it: milliseconds, percent, cents."""
+    if measure == ERROR_RATE:
+        return f"{value * 100:.2f} %"
+    if measure == COST:
+        return f"${value:.6f}" if abs(value) < 0.1 else f"${value:.2f}"
+    return f"{value:,.0f}" if measure == COUNT else ms(value)
+
+
+def show_trends(found: Sequence[Trend], as_json: bool) -> None:
+    """Print trends on stdout, as JSON or as a table; where there are none, say so on stderr."""
+    if as_json:
+        for one in found:
+            click.echo(shapes.line(shapes.trend_shape(one)))
+        return
+    if not found:
+        click.echo("nothing was measured in these weeks: look further back with --weeks", err=True)
+        return
+    out = console(table=True)
+    bars = BARS if glyphs(out).running == BARS[-1] else ""
+    groups = [Column(name) for name in found[0].group]
+    columns = [Column("name"), *groups, Column("figure", rank=2), Column("measure"), Column("weeks", rank=3),
+               Column("first", right=True), Column("last", right=True), Column("a week", right=True),
+               Column("chance", right=True, rank=1), Column("")]  # fmt: skip
+    print_table(out, columns, [_trend_cells(one, bars) for one in found])
+    out.print()
+    out.print(Text("weeks end with yesterday, UTC; chance: how often weeks without a trend look like this", "dim"))
+
+
+def _trend_cells(one: Trend, bars: str) -> list[Text | str]:
+    groups = [one_line(value or NOTHING) for value in one.group.values()]
+    known = [week.value for week in one.weeks if week.value is not None]
+    ends = [number(one.measure, value) for value in (known[0], known[-1])] if known else [NOTHING] * 2
+    percent = NOTHING if one.percent is None else f"{one.percent:+.1f} %"
+    chance = NOTHING if one.chance is None else "<0.001" if one.chance < 0.001 else f"{one.chance:.3f}"
+    return [Text(one_line(one.name), "bold"), *groups, one.figure, one.measure, _drawn(one, bars), *ends, percent,
+            chance, _said(one)]  # fmt: skip
+
+
+def _drawn(one: Trend, bars: str) -> str:
+    """Return a bar a week, from 0 up to the highest; a blank for a week with too few values."""
+    most = max((abs(week.value) for week in one.weeks if week.value is not None), default=0.0)
+    if not bars or not most:
+        return ""
+    return "".join(
+        " " if week.value is None else bars[round(abs(week.value) / most * (len(bars) - 1))] for week in one.weeks
+    )
+
+
+def _said(one: Trend) -> Text:
+    if one.verdict == "too_few":
+        return Text(f"too few: {LEAST_WEEKS} weeks with {LEAST_VALUES} values are needed", "yellow")
+    if one.verdict == "unclear":
+        return Text("no clear trend", "dim")
+    return Text(one.verdict, "bold red" if one.worse else "green" if one.worse is False else "")
