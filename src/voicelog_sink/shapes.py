@@ -15,8 +15,8 @@ import attrs
 import msgspec
 
 from voicelog.events import Event
-from voicelog_sink.backup_manifest import Manifest
 from voicelog_sink.anomalies import Anomaly, Found
+from voicelog_sink.backup_manifest import Manifest
 from voicelog_sink.calls import Call, CallTurn
 from voicelog_sink.checkup import Finding
 from voicelog_sink.compare import CompareRow
