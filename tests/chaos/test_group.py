@@ -77,7 +77,10 @@ def workers_of(running: RunningSink) -> list[int]:
 
 
 def _lives(pid: str) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):  # it has ended since its parent was asked for it
+        return False
 
 
 def test_daemon_that_was_stopped_past_its_session_commits_nothing_that_it_lost(
