@@ -39,6 +39,11 @@ class Erasure:
     at_ms: int
     reason: str = ""
 
+    @classmethod
+    def of(cls, row: Values) -> Erasure:
+        """Return what a row of the table says."""
+        return cls(row["kind"], row["subject"].partition(":")[2], row["erased_at"], row.get("reason") or "")
+
     @property
     def row(self) -> Row:
         """The row that says so."""
@@ -62,7 +67,7 @@ class Erasures:
         """Read the table anew. Blocks while the store works; raises StoreError as it does, and nothing changes then."""
         keys = list(store.partitions(ERASURES.name))
         rows = list(store.select(ERASURES.name, keys))
-        self._keep(Erasure(row["kind"], row["subject"].partition(":")[2], row["erased_at"]) for row in rows)
+        self._keep(map(Erasure.of, rows))
 
     def covers(self, event: Event) -> bool:
         """Return whether the event must not be stored."""

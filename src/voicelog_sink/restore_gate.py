@@ -47,7 +47,7 @@ class Gate:
         """
         patiently(self._known.load, self._store)
         found = {row["subject"]: row for row in patiently(self._there, rows)}
-        erasures = [(_erasure(row), found.get(row["subject"])) for row in rows]
+        erasures = [(Erasure.of(row), found.get(row["subject"])) for row in rows]
         self._brought = Erasures(erasure for erasure, _ in erasures)
         self._new = [erasure for erasure, there in erasures if there is None or there["erased_at"] < erasure.at_ms]
         self._write(self._new)
@@ -118,7 +118,3 @@ class Gate:
         if refused := patiently(self._store.write, [erasure.row for erasure in erasures]):
             message = f"an erasure can't be written down: {refused[0].message}"
             raise SinkError(message)
-
-
-def _erasure(row: Values) -> Erasure:
-    return Erasure(row["kind"], row["subject"].partition(":")[2], row["erased_at"], row.get("reason") or "")
