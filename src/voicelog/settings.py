@@ -252,6 +252,9 @@ SETTINGS: tuple[Setting, ...] = (
             "sink"),
     Setting("group_instance_id", str, "", "",
             "name of this replica that outlives a restart (static membership): its partitions wait for it", "sink"),
+    Setting("anomalies_every_ms", _count, 300_000, "ms",
+            "how often one replica compares the last hours with earlier days, for the gauges of anomalies in /metrics; "
+            "0 turns it off", "sink"),
     Setting("max_message_bytes", _positive, 1024 * 1024, "bytes",
             "the library cuts the texts of a larger event; in the sink it goes to the dead letters as too_large"),
     Setting("topic_partitions", _positive, 12, "partitions", "partitions of each topic that init makes", "sink"),
@@ -279,6 +282,7 @@ SETTINGS: tuple[Setting, ...] = (
 )  # fmt: skip
 
 BY_NAME: dict[str, Setting] = {row.name: row for row in SETTINGS}
+_ENVS = frozenset(row.env for row in SETTINGS)
 
 
 @attrs.frozen
@@ -310,6 +314,11 @@ class Settings:
         """Return the values that are not the default."""
         default = defaults()
         return {name: value for name, value in self.values.items() if value != default[name]}
+
+    def environ(self) -> dict[str, str]:
+        """Return this process's environment as another process of this program needs it to have these settings."""
+        other = {name: text for name, text in os.environ.items() if name not in _ENVS}
+        return other | environment(self.given())
 
     def kafka(self) -> dict[str, Any]:
         """Return the librdkafka settings that producer, consumer and admin client share."""

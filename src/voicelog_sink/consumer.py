@@ -115,6 +115,11 @@ class RecordConsumer:
         """Return how many partitions this process owns."""
         return len(self._consumer.assignment())
 
+    def leads(self) -> bool:
+        """Return whether this process owns the first partition of the first topic, as one member of the group does."""
+        first = (self._topics[0], 0)
+        return any((partition.topic, partition.partition) == first for partition in self._consumer.assignment())
+
     def lags(self) -> Offsets:
         """Return how many messages of each owned partition are not released, by what the last fetches said."""
         lags = {}

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from voicelog.settings import Settings
+from voicelog_sink.anomaly_gauges import AnomalyGauges
 from voicelog_sink.consumer import RecordConsumer
 from voicelog_sink.deadletter import DeadLetters
 from voicelog_sink.derived import Deriver
@@ -68,6 +69,7 @@ class Daemon:
         self._writer: Writer[Parcel] = Writer(
             self.keeper.keep, self.keeper.rest, max_batches=BATCHES, max_bytes=IN_FLIGHT_BYTES
         )
+        self.anomalies = AnomalyGauges(settings, metrics)
         self._linger = Linger(settings.batch_max_events, max(settings.batch_linger_ms, 1) / 1000)
         self._watermark = Watermark()
         self._duplicates = Duplicates()
@@ -163,6 +165,7 @@ class Daemon:
         """Leave the group and let go of everything. What was not released is not committed."""
         self._closing = True
         self.keeper.give_up_at(0.0)
+        self.anomalies.close()
         idle = self._writer.stop(self._patience_s())
         self.consumer.close()
         if idle and not self._is_stuck:
@@ -264,6 +267,7 @@ class Daemon:
         waiting, longest_s = self.deriver.waiting(self.keeper.now_ms())
         self.metrics.set("derived_pending", waiting)
         self.metrics.set("derived_pending_seconds", longest_s)
+        self.anomalies.on_tick(leads=self.consumer.leads())
 
     def _on_rebalance(self, event: str, places: Sequence[Place]) -> None:
         self.metrics.count("rebalances_total", event=event)

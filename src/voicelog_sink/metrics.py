@@ -15,6 +15,9 @@ from voicelog_sink.bulk import BulkHistogram
 PREFIX = "voicelog_sink_"
 SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)
 
+ANOMALY = ("name", "provider", "model", "figure", "measure", "unit", "direction", "worse")
+"""The labels of one anomaly, by the fields of `voicelog-sink anomalies --json`."""
+
 
 @attrs.frozen
 class MetricRow:
@@ -81,6 +84,20 @@ METRICS: tuple[MetricRow, ...] = (
     MetricRow("derived_failures_total", "counter", "runs", ("reason",), "runs that failed, to be tried again"),
     MetricRow("derived_refused_total", "counter", "rows", (),
               "rows that rollups are made from and the store refused: their events are stored, and missing in rollups"),
+    MetricRow("anomalies", "gauge", "measures", ("worse",),
+              "measures that depart now from the same hour on earlier days, by whether that is bad (true, false, empty "
+              "for custom metrics). One member of the group serves this and the gauges that follow"),
+    MetricRow("anomaly_z", "gauge", "spreads", ANOMALY, "how many spreads each of those is above what is usual"),
+    MetricRow("anomaly_value", "gauge", "label unit", ANOMALY, "what each of those is in the latest hour"),
+    MetricRow("anomaly_usual", "gauge", "label unit", ANOMALY, "what is usual then: the median of earlier days"),
+    MetricRow("anomaly_since_timestamp", "gauge", "seconds", ANOMALY, "when it began, seconds since the epoch"),
+    MetricRow("anomalies_judged", "gauge", "measures", (), "measures that the last check could judge"),
+    MetricRow("anomalies_not_judged", "gauge", "measures", ("reason",),
+              "measures that it could not judge: no_baseline, too_few values"),
+    MetricRow("anomalies_checked_timestamp", "gauge", "seconds", (),
+              "when the last check that succeeded began, seconds since the epoch; 0 before the first"),
+    MetricRow("anomalies_check_seconds", "gauge", "seconds", (), "how long it took, in a process of its own"),
+    MetricRow("anomalies_failures_total", "counter", "checks", (), "checks that failed; the gauges stay as they were"),
     MetricRow("last_error_timestamp", "gauge", "seconds", (), "when something last failed, seconds since the epoch"),
 )  # fmt: skip
 
@@ -100,6 +117,7 @@ class Metrics:
         """Make every metric of the table, at 0."""
         self.registry = CollectorRegistry()
         self._metrics = {row.short: self._make(row) for row in METRICS}
+        self._replaced: dict[str, set[tuple[str, ...]]] = {}
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
         """Add to a counter."""
@@ -114,12 +132,17 @@ class Metrics:
         metric.set(value)
 
     def replace(self, name: str, values: Mapping[tuple[str, ...], float]) -> None:
-        """Set a labelled gauge to these values, each by its labels in the table's order, and to no others."""
+        """Set a labelled gauge to these values, each by its labels in the table's order, and to no others.
+
+        Who reads meanwhile may see values that go, and misses none that stays. For one thread a gauge.
+        """
         metric = self._metrics[name]
         assert isinstance(metric, Gauge)
-        metric.clear()
         for labels, value in values.items():
             metric.labels(*labels).set(value)
+        for gone in self._replaced.get(name, set()) - values.keys():
+            metric.remove(*gone)
+        self._replaced[name] = set(values)
 
     def observe(self, name: str, value: float) -> None:
         """Add a value to a histogram."""

@@ -27,7 +27,7 @@ INIT_SETTINGS = ("topic_partitions", "topic_replication", "topic_retention_ms", 
 
 LOOP_SETTINGS = (
     "group", "group_instance_id", "http", "batch_max_events", "batch_linger_ms", "drain_timeout_ms",
-    "max_message_bytes", "ttl_days", "slow_turn_ms", "log_format",
+    "max_message_bytes", "ttl_days", "slow_turn_ms", "anomalies_every_ms", "log_format",
 )  # fmt: skip
 """What the daemon's loop needs besides broker and store."""
 

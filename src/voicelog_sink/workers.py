@@ -125,7 +125,7 @@ def environ_of(settings: Settings, number: int) -> dict[str, str]:
     own = {"workers": 1, "http": address_of(settings.http, number)}
     if settings.group_instance_id:
         own["group_instance_id"] = f"{settings.group_instance_id}-{number}"
-    return {**os.environ, **environment({**settings.given(), **own})}
+    return settings.environ() | environment(own)
 
 
 def address_of(http: str, number: int) -> str:

@@ -84,7 +84,7 @@ def test_record_is_what_was_produced_and_only_released_ones_are_not_read_again(b
     assert {r.partition for r in again} == {r.partition for r in records} - {first.partition}
 
 
-def test_partition_that_another_member_took_over_is_not_committed(broker: EmbeddedBroker) -> None:
+def test_partition_that_another_member_took_over_is_not_committed_and_one_of_both_leads(broker: EmbeddedBroker) -> None:
     produce(broker.address, messages(100))
     settings = settings_for(broker)
     with joined(settings) as old:
@@ -104,6 +104,8 @@ def test_partition_that_another_member_took_over_is_not_committed(broker: Embedd
             now = committed(broker.address, "voicelog-sink", TOPICS)
             assert set(now) == {(r.topic, r.partition) for r in records} & owned
             assert old.commits["state"] == len({(r.topic, r.partition) for r in records} - owned)
+            wait_until(lambda: new.poll(1000, 0.05) or old.assigned() + new.assigned() == 16, "a share for each")
+            assert sorted([old.leads(), new.leads()]) == [False, True]
 
 
 def test_member_that_holds_stays_in_the_group_and_takes_up_where_it_was(

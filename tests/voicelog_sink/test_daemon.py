@@ -50,11 +50,11 @@ def calls(count: int, events: int = 10) -> list[Raw]:
 class Setup:
     """A broker, a database file, and a daemon between them."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, **given: Any) -> None:
         self.broker = EmbeddedBroker()
         self.address = self.broker.address
         self.path = path / "calls.db"
-        self.settings: Settings = load({"brokers": self.address, "store": f"sqlite:///{self.path}"}, {})[0]
+        self.settings: Settings = load({"brokers": self.address, "store": f"sqlite:///{self.path}", **given}, {})[0]
         self.daemon = Daemon(self.settings, Metrics(), Status())
 
     def rows(self, table: str = "voice_interactions") -> int:
@@ -358,3 +358,17 @@ def test_store_that_is_locked_for_longer_than_the_start_timeout_is_named_with_th
         ):
             short.startup()
     short.close()
+
+
+def test_owner_of_the_first_partition_checks_for_anomalies_and_who_closes_ends_the_check(
+    tmp_path: Path,
+) -> None:
+    here = Setup(tmp_path, anomalies_every_ms=1)
+    here.daemon.startup()
+    here.daemon.run(until=lambda: here.daemon.metrics.value("anomalies_checked_timestamp") > 0)
+    here.daemon.run(until=lambda: here.daemon.anomalies._check is not None)
+    check = here.daemon.anomalies._check
+    here.daemon.close()
+    assert check is not None
+    assert check.process.returncode is not None
+    assert here.daemon.metrics.value("anomalies_failures_total") == 0

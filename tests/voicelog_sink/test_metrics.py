@@ -42,6 +42,16 @@ def test_time_of_a_block_is_counted_for_its_state_even_when_it_fails() -> None:
     assert metrics.value("loop_seconds_total", state="write") > 0
 
 
+def test_replaced_gauge_has_the_new_values_alone_and_none_that_stays_is_ever_away() -> None:
+    metrics = Metrics()
+    metrics.replace("anomalies", {("true",): 1, ("",): 2})
+    kept = metrics._metrics["anomalies"].labels("true")  # type: ignore[attr-defined]
+    metrics.replace("anomalies", {("true",): 3, ("false",): 4})
+    assert metrics._metrics["anomalies"].labels("true") is kept  # type: ignore[attr-defined]
+    assert {worse: metrics.value("anomalies", worse=worse) for worse in ("true", "false")} == {"true": 3, "false": 4}
+    assert PREFIX + 'anomalies{worse=""}' not in metrics.exposition().decode()
+
+
 def test_names_are_unique_and_have_the_prefix_once() -> None:
     names = [row.name for row in METRICS]
     assert len(set(names)) == len(names)

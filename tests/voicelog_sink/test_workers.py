@@ -14,7 +14,7 @@ from tests.running import RunningSink, committed, ends, message_of, produce, run
 
 from voicelog.errors import ConfigError
 from voicelog.events import TOPICS, StageEvent
-from voicelog.settings import load
+from voicelog.settings import defaults, load
 from voicelog_sink.embedded import EmbeddedBroker
 from voicelog_sink.workers import address_of, environ_of
 
@@ -87,6 +87,12 @@ def test_each_worker_has_an_address_and_an_instance_of_its_own_and_the_settings_
         "VOICELOG_WORKERS": "1", "VOICELOG_HTTP": "127.0.0.1:9001", "VOICELOG_GROUP_INSTANCE_ID": "box-1",
         "VOICELOG_TTL_DAYS": "7",
     }  # fmt: skip
+
+
+def test_setting_given_as_its_default_is_not_the_environments_in_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOICELOG_STORE", "sqlite:///other.db")
+    settings = load({"store": defaults()["store"], "workers": 2})[0]
+    assert load({}, environ_of(settings, 0))[0].store == defaults()["store"]
 
 
 @pytest.mark.parametrize(
