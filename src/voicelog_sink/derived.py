@@ -26,6 +26,9 @@ BUDGET_MS = 50
 SHARE = 0.15
 """The part of the time that run_due takes at most: with more to do, derived rows come later, no event is held up."""
 
+IDLE_SHARE = 0.5
+"""The same where no event waits: what a sink that died has left behind is soon made up for."""
+
 
 class Deriver:
     """Recomputes what is derived. Used by the thread that has the store; `waiting` alone may be called by any."""
@@ -51,7 +54,8 @@ class Deriver:
         self._summaries = Summaries(store, self._session_work, clock, slow_turn_ms)
         self._rollups = Rollups(store, self._rollup_work)
         self._clock = clock
-        self._rested_at_s = -math.inf
+        self._ended_s = -math.inf
+        self._took_s = 0.0
 
     @property
     def sessions(self) -> int:
@@ -89,19 +93,20 @@ class Deriver:
         calls = [Row(DERIVED_PENDING.name, values) for values in self._session_work.note(events, now_ms)]
         return calls + self._rollup_work.note(events, now_ms)
 
-    def run_due(self, now_ms: int, budget_ms: float = BUDGET_MS) -> int:
+    def run_due(self, now_ms: int, budget_ms: float = BUDGET_MS, *, idle: bool = False) -> int:
         """Recompute what is due, for about `budget_ms`; return how many: none while it rests from the last time.
 
-        Blocks while the store works. Raises StoreError as the store does: what was not done stays due a little later.
+        It rests for less where the sink is `idle`, which is said of the time since the last call. Blocks while the
+        store works. Raises StoreError as the store does: what was not done stays due a little later.
         """
         start_s = self._clock()
-        if start_s < self._rested_at_s:
+        if start_s < self._ended_s + self._took_s * (1 / (IDLE_SHARE if idle else SHARE) - 1):
             return 0
         try:
             return self._run_until(now_ms, budget_ms, IDLE_MS)
         finally:
-            end_s = self._clock()
-            self._rested_at_s = end_s + (end_s - start_s) * (1 / SHARE - 1)
+            self._ended_s = self._clock()
+            self._took_s = self._ended_s - start_s
 
     def run_all(self, now_ms: int | None = None, budget_ms: float = math.inf) -> int:
         """Recompute everything in memory that changed, due or not, and let go of the rest; return how many changed.

@@ -70,6 +70,7 @@ class Keeper:
         """Epoch milliseconds by which recomputes are due; a machine's clock that is set does not move it."""
         self._give_up_s: float | None = None
         self._adopt_again_s = math.inf
+        self._is_idle = False
         self._next_s = dict.fromkeys(("ping", "adopt", "derive", "erasures"), 0.0)
 
     def give_up_at(self, at_s: float) -> None:
@@ -85,6 +86,7 @@ class Keeper:
 
         Raises StoreMisconfigured for what an operator must mend, and Unfinished when it is time to give up.
         """
+        self._is_idle = False
         batch, rows, rejected = self._store_batch(self._pipeline.again(parcel.batch, _wall_ms()))
         refused = batch.refused(rejected)
         self._note_underived([r for r in rejected if r.index >= len(batch.rows)])
@@ -93,11 +95,15 @@ class Keeper:
         self._note_batch(batch, rows, rejected)
 
     def rest(self) -> None:
-        """Do what is due between batches: recompute, adopt, see whether the store is there."""
+        """Do what is due between batches: recompute, adopt, see whether the store is there.
+
+        Called twice without a batch between, it counts as idle.
+        """
         self._status.beat("writer")
         self._when_due("ping", PING_AFTER_S, self._ping)
         self._when_due("erasures", REFRESH_S, self._load_erasures)
         self._derive()
+        self._is_idle = True
         self._requests.report()
 
     def set_store_up(self, up: bool) -> None:
@@ -191,7 +197,7 @@ class Keeper:
                 if now_s >= self._adopt_again_s:
                     self._adopt_again_s, self._next_s["adopt"] = math.inf, 0.0
                 self._when_due("adopt", ADOPT_EVERY_S, lambda: self._deriver.adopt(now_ms))
-                self._metrics.count("derived_total", self._deriver.run_due(now_ms))
+                self._metrics.count("derived_total", self._deriver.run_due(now_ms, idle=self._is_idle))
         except StoreUnavailable as exc:
             self._next_s["derive"] = now_s + DERIVE_AGAIN_S
             self._metrics.count("derived_failures_total", reason=_kind(exc))

@@ -231,7 +231,10 @@ def test_work_ends_when_its_time_is_over(store: Store) -> None:
     assert deriver.run_all(NOW + AFTER_END_MS) == 68
 
 
-def test_work_takes_at_most_its_share_of_the_time(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("idle", "rested_s"), [(False, 0.1 / 0.15 - 0.1), (True, 0.1)])
+def test_work_takes_at_most_its_share_of_the_time_and_a_larger_one_where_nothing_waits(
+    tmp_path: Path, idle: bool, rested_s: float
+) -> None:
     sqlite_store(tmp_path / "calls.db").close()
     store, now_s = Interrupting(_settings(tmp_path), lambda: NOW), [0.0]
     store.open(1000)
@@ -240,9 +243,9 @@ def test_work_takes_at_most_its_share_of_the_time(tmp_path: Path) -> None:
     take_in(store, deriver, [CallBuilder("call-1").ended(0)])
     assert deriver.run_due(NOW + AFTER_END_MS) == 1
     take_in(store, deriver, [CallBuilder("call-2").ended(0)])
-    for at_s, done in ((0.1, 0), (0.66, 0), (0.67, 1)):
+    for at_s, done in ((0.1, 0), (0.1 + rested_s - 0.01, 0), (0.1 + rested_s + 0.01, 1)):
         now_s[0] = at_s
-        assert deriver.run_due(NOW + AFTER_END_MS) == done
+        assert deriver.run_due(NOW + AFTER_END_MS, idle=idle) == done
     store.close()
 
 

@@ -37,7 +37,7 @@ def test_partitions_that_come_lead_to_one_look_more_and_put_off_none(
 ) -> None:
     now, looks = SimpleNamespace(s=1000.0), []
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now.s, time=lambda: now.s))
-    deriver: Any = SimpleNamespace(adopt=lambda _: looks.append(now.s), run_due=lambda _: 0)
+    deriver: Any = SimpleNamespace(adopt=lambda _: looks.append(now.s), run_due=lambda _, idle: 0)
     store: Any = SimpleNamespace(ping=lambda: None, partitions=lambda _: [], select=lambda *_: [],
                                  keep_for=lambda _: None)  # fmt: skip
     keeper = Keeper(store, deriver, SimpleNamespace(), Metrics(), Status(), PIPELINE)  # type: ignore[arg-type]
@@ -51,6 +51,19 @@ def test_partitions_that_come_lead_to_one_look_more_and_put_off_none(
         keeper.rest()
     assert max(later - earlier for earlier, later in itertools.pairwise(looks)) <= ADOPT_EVERY_S
     assert every_s < 60 or came_s + ADOPT_AFTER_MS / 1000 in looks
+
+
+def test_it_is_idle_where_no_batch_came_since_it_last_rested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = sqlite_store(tmp_path / "calls.db")
+    keeper, said = keeper_of(store, Pipeline(10**6, 90), Status()), []
+    monkeypatch.setattr(keeper._deriver, "run_due", lambda _, idle: said.append(idle) or 0)
+    keeper.rest()
+    keeper.rest()
+    keeper.keep(Parcel(keeper._pipeline.sort([], START_US // 1000), Ticket({}), 0.0))
+    keeper.rest()
+    keeper.rest()
+    assert said == [False, True, False, True]
+    store.close()
 
 
 def test_what_was_erased_is_read_again_every_while_and_an_outage_changes_nothing(
