@@ -153,6 +153,15 @@ def test_calls_that_stop_are_missing_since_the_last_one(store: SqliteStore, rand
     assert told(look(store)) == [("count", "missing", pytest.approx(-1 + 5 / 60), None)]
 
 
+@pytest.mark.parametrize(("minutes", "missing"), [(16, []), (17, [("count", "missing", 0, None)])])
+def test_running_hour_is_looked_at_for_missing_calls_after_a_quarter_of_it_and_what_may_be_late(
+    store: SqliteStore, minutes: int, missing: list[tuple[str, str, float, float | None]]
+) -> None:
+    write(store, hour_rows([HOUR - 24 * day for day in range(1, 15)], lambda _: rollup([400.0] * 200)))
+    found = anomalies(store, HOUR * HOUR_MS, HOUR * HOUR_MS + minutes * MINUTE_MS)
+    assert told(found) == missing
+
+
 def test_failures_and_costs_depart_too(store: SqliteStore, random: Random) -> None:
     def made(hour: int) -> Rollup:
         ill = hour >= HOUR - 1

@@ -48,6 +48,11 @@ def test_weekend_with_too_few_weekends_before_it_is_compared_with_all_days() -> 
     assert alike(saturday, range(1, 29)) == [6, 7, 13, 14, 20, 21, 27, 28]
 
 
+def test_seven_days_of_the_same_part_of_the_week_are_enough() -> None:
+    assert alike(HOUR, range(1, 12)) == [3, 4, 5, 6, 7, 10, 11]
+    assert alike(HOUR, range(1, 11)) == list(range(1, 11))
+
+
 def test_spread_is_also_of_the_hours_beside() -> None:
     steady = [(400.0, 400.0, 400.0)] * DAYS
     restless = [(400.0 + 40 * (-1) ** day, 400.0, 300.0 + 40 * (-1) ** day) for day in range(DAYS)]

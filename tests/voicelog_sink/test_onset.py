@@ -29,6 +29,20 @@ def test_change_is_found_to_some_minutes(start: int, usual: float, then: float, 
     assert began(minutes(start, usual, then, each=20), FIRST, usual, sign) == pytest.approx(start, abs=3)
 
 
+@pytest.mark.parametrize(
+    ("counted", "minute"),
+    [
+        ({minute: (10, 10 if minute >= 600 else 0) for minute in range(540, 660, 2)}, 600),
+        ({598: (10, 10), 600: (10, 10)}, 598),
+        ({598: (2, 2), 599: (10, 10), 600: (10, 10)}, 598),
+        ({598: (10, 7), 599: (10, 10), 600: (10, 10)}, 599),
+    ],
+    ids=["with gaps", "before the hour", "little at first", "first minute as usual"],
+)
+def test_clear_change_is_found_to_the_minute(counted: dict[int, Counted], minute: int) -> None:
+    assert began(counted, FIRST, 0.5, 1) == minute
+
+
 def test_change_before_the_two_hours_began_with_them() -> None:
     assert began(minutes(0, 0.5, 1.0, each=5), FIRST, 0.5, 1) == 540
 

@@ -75,15 +75,27 @@ def test_figure_that_grows_is_rising_by_so_many_percent_a_week(store: SqliteStor
     assert found["count"].weeks[0] == Week((TODAY - 56) * DAY_MS, 7 * 303, 7 * 303)
 
 
+@pytest.mark.parametrize(("percent", "verdict"), [(0.25, "unclear"), (0.35, "rising"), (-0.35, "falling")])
+def test_change_of_less_than_two_percent_over_all_weeks_is_none(
+    store: SqliteStore, percent: float, verdict: str
+) -> None:
+    def made(day: int) -> float:
+        return 1 + percent / 100 * ((day - DAYS[0]) // 7)
+
+    write(store, day_rows(DAYS, lambda day: rollup([400.0] * 30, cost_usd=made(day))))
+    (cost,) = (trend for trend in trends(store, NOW_MS) if trend.measure == "cost_usd")
+    assert (cost.verdict, cost.chance) == (verdict, pytest.approx(2 / 40320))
+
+
 def test_today_is_no_part_of_a_week_and_weeks_with_few_values_have_none(store: SqliteStore) -> None:
-    write(store, day_rows([TODAY, TODAY - 1, TODAY - 8], lambda _: rollup([400.0] * 20), "queue", METRIC))
-    write(store, day_rows([TODAY - 9], lambda _: rollup([400.0] * 20), "queue", METRIC))
+    for days_ago, number in ((0, 50), (1, 29), (8, 15), (9, 15)):
+        write(store, day_rows([TODAY - days_ago], lambda _, n=number: rollup([400.0] * n), "queue", METRIC))
     p50, _, count = trends(store, NOW_MS, 3)
     assert [(week.since_ms, week.count) for week in p50.weeks] == [
-        (TODAY * DAY_MS - 3 * WEEK_MS, 0), (TODAY * DAY_MS - 2 * WEEK_MS, 40), (TODAY * DAY_MS - WEEK_MS, 20),
+        (TODAY * DAY_MS - 3 * WEEK_MS, 0), (TODAY * DAY_MS - 2 * WEEK_MS, 30), (TODAY * DAY_MS - WEEK_MS, 29),
     ]  # fmt: skip
     assert [week.value for week in p50.weeks] == [None, pytest.approx(400, rel=0.01), None]
-    assert [week.value for week in count.weeks] == [0, 40, 20]
+    assert [week.value for week in count.weeks] == [0, 30, 29]
     assert (p50.verdict, p50.slope, p50.chance, p50.worse) == ("too_few", None, None, None)
 
 
