@@ -20,6 +20,7 @@ MAX_MESSAGE_CHARS = 500
 
 READABLE = "readable"
 EXPIRED = "expired"
+ERASED = "erased"
 
 Order = tuple[int, int, int]
 """When a letter's message came in, then its place: no two letters have the same."""
@@ -98,7 +99,7 @@ class Counts:
 
 @attrs.frozen
 class Verdict:
-    """What the sink would make of a message now: `outcome` is readable, expired, or a key of REASONS."""
+    """What the sink would make of a message now: `outcome` is readable, expired, erased, or a key of REASONS."""
 
     outcome: str
     message: str | None = None
@@ -135,13 +136,15 @@ def row_of(letter: Letter) -> LetterRow:
 
 
 def verdict(letter: Letter, pipeline: Pipeline, now_ms: int) -> Verdict:
-    """Return what the sink's rules make of the message at the time `now_ms`; the store is not asked."""
+    """Return what the sink makes of the message at the time `now_ms`, by its rules and what `pipeline` has loaded."""
     batch = pipeline.sort([original_of(letter)], now_ms)
     if batch.dead:
         return Verdict(batch.dead[0].reason, batch.dead[0].message)
     if batch.expired:
         days = pipeline.retention.lifetimes.events_ms // DAY_MS
         return Verdict(EXPIRED, f"older than {days} days (voicelog-sink retention): counted, and not stored")
+    if batch.erased:
+        return Verdict(ERASED, "of a call or person that was erased (voicelog-sink forget): counted, and not stored")
     return Verdict(READABLE)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 from rich.text import Text
 
-from voicelog_sink.dlq import Counts, LetterRow, Verdict
+from voicelog_sink.dlq import ERASED, EXPIRED, Counts, LetterRow, Verdict
 from voicelog_sink.letters import Letter, session_of, text_of
 from voicelog_sink.render import (
     NOTHING,
@@ -96,7 +96,9 @@ def _outcome(letter: Letter, found: Verdict, failure: str | None) -> Text:
     if failure:
         return Text(f"can't be sent back: {one_line(failure)}", "bold red")
     if found.is_readable:
-        return Text("would be readable now", "green")
+        return Text("would be stored now", "green")
+    if found.outcome in (EXPIRED, ERASED):
+        return Text(f"would not be stored: {one_line(found.message or '')}", "yellow")
     again = "still" if found.outcome == letter.reason else "would be"
     return Text(f"{again} {found.outcome}: {one_line(found.message or '')}", "yellow")
 

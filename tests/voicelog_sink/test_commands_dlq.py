@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
+from tests.builders import sqlite_store
 from tests.calls import calls
 from tests.running import Raw, ends, produce, read_topic
 from tests.voicelog_sink.ran import Ran, Run
@@ -17,9 +21,12 @@ from voicelog.wire import encode
 from voicelog_sink.cli import main
 from voicelog_sink.deadletter import DeadLetters
 from voicelog_sink.embedded import EmbeddedBroker
+from voicelog_sink.erasures import Erasure
 from voicelog_sink.pipeline import DeadLetter, Headers, Record
 from voicelog_sink.render import escaped
+from voicelog_sink.retention import Rule
 from voicelog_sink.shapes import moment
+from voicelog_sink.stores.sqlite import SqliteStore
 
 NOW_MS = 1_795_659_390_000
 GOOD = encode(calls(1, 25)[8])
@@ -40,6 +47,15 @@ def run(broker: EmbeddedBroker, capsys: pytest.CaptureFixture[str]) -> Run:
         return Ran(status, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqliteStore]:
+    """The store that the commands read: nothing was erased, and nothing is kept for less than the settings say."""
+    monkeypatch.setenv("VOICELOG_STORE", f"sqlite:///{tmp_path}/calls.db")
+    store = sqlite_store(tmp_path / "calls.db")
+    yield store
+    store.close()
 
 
 Kill = Callable[..., None]
@@ -206,7 +222,7 @@ def test_letter_as_json_is_whole(run: Run, kill: Kill) -> None:
     }  # fmt: skip
 
 
-def test_dry_run_says_of_each_whether_it_would_be_readable_and_sends_nothing(
+def test_dry_run_says_of_each_whether_it_would_be_stored_and_sends_nothing(
     run: Run, kill: Kill, broker: EmbeddedBroker
 ) -> None:
     kill(GOOD.value, "unsupported_version", key=b"a", ago_s=1)
@@ -222,11 +238,40 @@ def test_dry_run_says_of_each_whether_it_would_be_readable_and_sends_nothing(
         f"payments  {call}  not_json  can't be sent back: it was in 'payments', which is none of the topics of events: "
         "stt-results, llm-requests, tts-results, voice-events",
         "stt-results  b  not_json  still not_json: not JSON: Input data was truncated",
-        f"stt-results  {call}  unsupported_version  would be readable now",
+        f"stt-results  {call}  unsupported_version  would be stored now",
     ]
-    assert ran.out.splitlines()[-1] == "1 of 3 dead letters would be readable now; nothing was sent"
+    assert ran.out.splitlines()[-1] == "1 of 3 dead letters would be stored now; nothing was sent"
     assert ran.status == 0
     assert ends(broker.address, ["stt-results", "voice-events"]) == {}
+
+
+def test_dry_run_knows_what_was_erased_and_the_rules_of_retention(run: Run, kill: Kill, store: SqliteStore) -> None:
+    good = calls(1, 25)[8]
+    kill(GOOD.value)
+    store.write([Erasure("session", str(good.session_id), NOW_MS).row])
+    ran = run("replay", "--all", "--dry-run")
+    why = "of a call or person that was erased (voicelog-sink forget): counted, and not stored"
+    assert ran.out.splitlines()[0].endswith(f"would not be stored: {why}")
+    assert ran.out.splitlines()[-1] == "0 of 1 dead letter would be stored now; nothing was sent"
+    assert [shape["outcome"] for shape in run("replay", "--all", "--dry-run", "--json").objects] == ["erased"]
+    assert run("replay", "--all", "--readable").err == "no dead letters that the filters let through\n"
+    old = encode(attrs.evolve(good, session_id="another", ts=int((time.time() - 3 * 86_400) * 1e6)))
+    kill(old.value, "unsupported_version")
+    assert [s["outcome"] for s in run("replay", "--reason", "unsupported_version", "--dry-run", "--json").objects] == [
+        "readable"
+    ]
+    store.write([Rule("kind", "figures", 2).row, Rule("kind", "text", 2).row])
+    (shape,) = run("replay", "--reason", "unsupported_version", "--dry-run", "--json").objects
+    assert shape["outcome"] == "expired"
+
+
+def test_dry_run_without_the_store_says_where_it_looked(run: Run, kill: Kill, monkeypatch: pytest.MonkeyPatch) -> None:
+    kill(GOOD.value)
+    monkeypatch.setenv("VOICELOG_STORE", "sqlite:////nowhere/calls.db")
+    ran = run("replay", "--all", "--dry-run")
+    assert (ran.status, ran.out) == (1, "")
+    assert "/nowhere/calls.db does not exist" in ran.err
+    assert run("replay", "--all").status == 0
 
 
 def test_replay_sends_the_message_back_unchanged_and_says_how_often(

@@ -17,13 +17,14 @@ from voicelog_sink.dlq_options import PLACE, Given, filter_options
 from voicelog_sink.dlq_reading import DeadLetterReader, LetterPlace
 from voicelog_sink.dlq_replay import Replayed, Replayer
 from voicelog_sink.letters import Letter
-from voicelog_sink.options import BROKER_SETTINGS, secrets_epilog, with_settings
+from voicelog_sink.options import BROKER_SETTINGS, STORE_SETTINGS, secrets_epilog, with_settings
 from voicelog_sink.pipeline import Pipeline
 from voicelog_sink.progress import progress
+from voicelog_sink.reading import reading
 from voicelog_sink.render import console, count
 
 SETTINGS = (*BROKER_SETTINGS, "start_timeout_ms", "log_format")
-REPLAY_SETTINGS = (*SETTINGS, "max_message_bytes", "ttl_days")
+REPLAY_SETTINGS = (*BROKER_SETTINGS, *STORE_SETTINGS, "log_format", "max_message_bytes", "ttl_days")
 CHUNK_LETTERS = 500
 CHUNK_BYTES = 16 * 1024 * 1024
 MAX_LIMIT = 10_000
@@ -98,7 +99,7 @@ def list_command(
     if only_counts and as_json:
         click.echo(shapes.line(shapes.counts_shape(counts)))
     elif not counts.total:
-        _say_none(given)
+        _say_none(not given.is_empty())
     elif only_counts:
         render_letter.print_counts(console(table=True), counts)
     elif as_json:
@@ -137,8 +138,8 @@ def show_command(settings: Settings, letter: LetterPlace, most_bytes: int, as_js
 @click.argument("letters", type=PLACE, nargs=-1)
 @filter_options
 @click.option("--all", "everything", is_flag=True, help="All of them: without it, something has to say which")
-@click.option("--readable", is_flag=True, help="Only those that this version of voicelog-sink can read")
-@click.option("--dry-run", is_flag=True, help="Send nothing; say of each whether it would be readable now")
+@click.option("--readable", is_flag=True, help="Only those that would be stored now; asks the store what was erased")
+@click.option("--dry-run", is_flag=True, help="Send nothing; say of each what would become of it; asks the store")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a letter")
 @with_settings(*REPLAY_SETTINGS)
 def replay_command(
@@ -160,6 +161,9 @@ def replay_command(
     _check_which(letters, given, everything)
     wanted = given.filter(settings)
     pipeline, now_ms = Pipeline(settings.max_message_bytes, settings.ttl_days), int(time.time() * 1000)
+    if readable or dry_run:
+        with reading(settings) as store:
+            pipeline.load(store)
     with DeadLetterReader(settings) as reader:
         found: Iterable[Letter] = reader.at(letters) if letters else _read(reader, wanted, silent=dry_run or as_json)
         if readable:
@@ -170,7 +174,7 @@ def replay_command(
         else:
             total, failed = _replay(found, settings, as_json)
     if not total:
-        _say_none(given)
+        _say_none(readable or not given.is_empty())
     return 1 if failed else 0
 
 
@@ -192,8 +196,8 @@ def _print_page(counts: Counts, rows: list[LetterRow], limit: int) -> None:
         click.echo(f"{limit:,} of {counts.total:,}: --after {rows[-1].place} has the next", err=True)
 
 
-def _say_none(given: Given) -> None:
-    click.echo("no dead letters" if given.is_empty() else "no dead letters that the filters let through", err=True)
+def _say_none(filtered: bool) -> None:
+    click.echo("no dead letters" if not filtered else "no dead letters that the filters let through", err=True)
 
 
 def _check_which(letters: tuple[LetterPlace, ...], given: Given, everything: bool) -> None:
@@ -218,7 +222,7 @@ def _tell(letters: Iterable[Letter], settings: Settings, pipeline: Pipeline, now
         else:
             out.print(render_letter.verdict_line(letter, found, failure), soft_wrap=True)
     if total and not as_json:
-        click.echo(f"{good:,} of {count(total, 'dead letter')} would be readable now; nothing was sent")
+        click.echo(f"{good:,} of {count(total, 'dead letter')} would be stored now; nothing was sent")
     return total
 
 
