@@ -6,7 +6,9 @@ after it are new ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Literal
 
@@ -59,15 +61,24 @@ def subject(kind: Kind, name: str) -> str:
 class Erasures:
     """What was erased, as it was last read. `load` is for the thread with the store, `covers` for any."""
 
-    def __init__(self, erased: Iterable[Erasure] = ()) -> None:
+    def __init__(self, erased: Iterable[Erasure] = (), clock: Callable[[], float] = time.monotonic) -> None:
         """Begin with these."""
         self._keep(erased)
+        self._clock = clock
+        self._read_s = -math.inf
 
     def load(self, store: Store) -> None:
         """Read the table anew. Blocks while the store works; raises StoreError as it does, and nothing changes then."""
+        begin_s = self._clock()
         keys = list(store.partitions(ERASURES.name))
         rows = list(store.select(ERASURES.name, keys))
         self._keep(map(Erasure.of, rows))
+        self._read_s = begin_s
+
+    def renew(self, store: Store) -> None:
+        """Read the table anew where that is REFRESH_S ago: for who writes old rows, as `forget` waits no longer."""
+        if self._clock() >= self._read_s + REFRESH_S:
+            self.load(store)
 
     def covers(self, event: Event) -> bool:
         """Return whether the event must not be stored."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 
-from voicelog_sink.erasures import REFRESH_S, SETTLE_S, Erasure, Erasures
+from voicelog_sink.erasures import SETTLE_S, Erasure, Erasures
 from voicelog_sink.errors import SinkError
 from voicelog_sink.forget import erase
 from voicelog_sink.patience import patiently
@@ -31,10 +31,9 @@ class Gate:
         self._store = store
         self._dry_run = dry_run
         self._clock = clock
-        self._known = Erasures()
+        self._known = Erasures(clock=clock)
         self._brought = Erasures()
         self._found: set[str] = set()
-        self._load_s = 0.0
         self._new: list[Erasure] = []
         self._new_s = 0.0
         self.erased: Counter[str] = Counter()
@@ -60,9 +59,7 @@ class Gate:
 
     def renew(self) -> None:
         """Read what the store knows anew, as often as a sink does: `forget` waits for no longer than that."""
-        if self._clock() >= self._load_s + REFRESH_S:
-            patiently(self._known.load, self._store)
-            self._load_s = self._clock()
+        patiently(self._known.renew, self._store)
 
     def covers(self, table: str, row: Values) -> bool:
         """Return whether the row must not be stored. Writes down a call that it finds."""

@@ -5,14 +5,13 @@ It can be cut short, and done again at any time, also while sinks write.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 
 import attrs
 
-from voicelog_sink.erasures import REFRESH_S, Erasures
+from voicelog_sink.erasures import Erasures
 from voicelog_sink.errors import SinkError
 from voicelog_sink.stores.base import Row, Store, Values
 from voicelog_sink.stores.lifetime import Lifetimes
@@ -53,7 +52,6 @@ class Application:
         self._texts_alone = texts_alone
         self._dry_run = dry_run
         self._erasures = Erasures()
-        self._erasures_until_s = 0.0
 
     def run(self, tables: Collection[str], on_table: Callable[[], object] = lambda: None) -> Applied:
         """Go over these tables and return what was done, or would be; `on_table` is called after each.
@@ -116,14 +114,8 @@ class Application:
             self._store.delete(table.name, chunk.over)
         if chunk.blanked:
             self._store.delete(table.name, chunk.blanked, table.texts)
-        self._load_erasures()
+        self._erasures.renew(self._store)  # what is written anew must not bring back what was erased
         rows = [self._anew(table, row) for row in chunk.written if not self._erasures.covers_row(row)]
         if refused := self._store.write(rows) if rows else []:
             message = f"a row can't be written anew: {refused[0].message}"
             raise SinkError(message)
-
-    def _load_erasures(self) -> None:
-        """Read what was erased as often as a sink does: what is written anew must not come back."""
-        if time.monotonic() >= self._erasures_until_s:
-            self._erasures.load(self._store)
-            self._erasures_until_s = time.monotonic() + REFRESH_S

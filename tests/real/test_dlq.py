@@ -82,7 +82,8 @@ def test_letter_that_is_replayed_twice_is_stored_once_as_if_it_had_never_been_de
     with place.opened() as store:
         assert sum(map(len, stored(store, by_call(sent)).values())) == len(sent) - len(dead)
 
-    assert {s["outcome"] for s in dlq("replay", "--reason", "too_large", "--dry-run")} == {"readable"}
+    would = dlq("replay", "--reason", "too_large", "--dry-run", "--store", place.store)
+    assert {shape["outcome"] for shape in would} == {"readable"}
     for _ in range(2):
         assert [s["sent"] for s in dlq("replay", "--reason", "too_large")] == [True] * len(dead)
     drain(place, tmp_path / "log")  # the limit is mended

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from tests.builders import sqlite_store
 
 from voicelog.events import Log
-from voicelog_sink.erasures import Erasure, Erasures, subject
+from voicelog_sink.erasures import REFRESH_S, Erasure, Erasures, subject
 
 AT_MS = 1_795_341_600_000
 
@@ -51,3 +54,17 @@ def test_row_says_who_when_and_why() -> None:
         "subject": "user:a:b", "kind": "user", "erased_at": AT_MS, "reason": "ticket"
     }  # fmt: skip
     assert subject("session", "x") == "session:x"
+
+
+def test_renewing_reads_anew_when_the_last_time_was_long_enough_ago(tmp_path: Path) -> None:
+    store, now_s = sqlite_store(tmp_path / "calls.db"), [100.0]
+    erasures = Erasures(clock=lambda: now_s[0])
+    erasures.renew(store)
+    store.write([Erasure("session", "call", AT_MS).row])
+    now_s[0] += REFRESH_S - 0.1
+    erasures.renew(store)
+    assert not erasures
+    now_s[0] += 0.1
+    erasures.renew(store)
+    assert erasures.of_session("call")
+    store.close()
