@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pandas
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -118,6 +119,17 @@ def test_duckdb_and_pyarrow_read_the_same_events(tmp_path: Path) -> None:
     call = realistic_call()
     (tmp_path / "events.parquet").write_bytes(written(Parquet, map(values_of_event, call.events)))
     assert events_in_parquet(tmp_path / "events.parquet") == call.events
+
+
+def test_pandas_reads_numbers_as_numbers_and_moments_as_moments(tmp_path: Path) -> None:
+    call = realistic_call()
+    (tmp_path / "events.parquet").write_bytes(written(Parquet, map(values_of_event, call.events)))
+    frame = pandas.read_parquet(tmp_path / "events.parquet")
+    assert (str(frame["ts"].dtype), str(frame["duration_ms"].dtype)) == ("datetime64[us, UTC]", "float64")
+    assert list(frame["ts"].astype("int64")) == [event.ts for event in call.events]
+    assert list(frame["seq"]) == [event.seq for event in call.events]
+    took = [event.duration_ms for event in call.events if getattr(event, "duration_ms", None) is not None]
+    assert list(frame["duration_ms"].dropna()) == took
 
 
 def test_no_more_rows_are_held_than_a_row_group_has(monkeypatch: pytest.MonkeyPatch) -> None:
