@@ -126,6 +126,8 @@ def test_damaged_file_is_named_and_nothing_of_it_is_written(
     done = brought(target, copy)
     assert len(done.damaged) == 1
     assert done.damaged[0].startswith(f"{victim} is {'missing' if how == 'missing' else 'damaged'}")
+    size = f"{len(content) - 1} bytes, expected {len(content)}"
+    assert (size in done.damaged[0]) == (how == "shorter")  # known without reading it
     lost = [row["session_id"] for rows in batches(VOICE_INTERACTIONS, saved / victim.name) for row in rows]
     expected = rows_in(source)
     left = [row for row in expected["voice_interactions"] if row["session_id"] not in lost]
@@ -269,6 +271,36 @@ def test_erased_persons_calls_of_before_stay_away_in_every_table_and_are_written
     written = Erasures()
     written.load(target)
     assert [written.of_session(call.session_id) for call in calls] == [True, False, False, False]
+
+
+def test_person_who_is_erased_in_the_backup_loses_the_calls_that_only_the_store_knows(
+    target: SqliteStore, tmp_path: Path
+) -> None:
+    calls = some_calls(3)
+    other = fresh(tmp_path / "other.db")
+    other.write([Erasure("user", "user-2", now_ms()).row])
+    taken(other, tmp_path / "b")
+    store_calls(target, calls)
+    before = rows_in(target)
+    gone = [call.session_id for call in calls if call.base.get("user_id") == "user-2"]
+    brought(target, tmp_path / "b")
+    after = rows_in(target)
+    for table in OF_CALLS:
+        assert after[table] == [row for row in before[table] if row["session_id"] not in gone]
+    assert {row["subject"] for row in after["erasures"]} == {"user:user-2", *(f"session:{each}" for each in gone)}
+    other.close()
+
+
+def test_dry_run_counts_what_the_backup_itself_says_was_erased(target: SqliteStore, tmp_path: Path) -> None:
+    """A call that was erased while the backup was taken: its rows were read before, its erasure after."""
+    other, calls = fresh(tmp_path / "other.db"), some_calls(2)
+    store_calls(other, calls)
+    other.write([Erasure("session", calls[0].session_id, now_ms()).row])
+    taken(other, tmp_path / "b")
+    told = brought(target, tmp_path / "b", dry_run=True)
+    assert told.tables["voice_interactions"].erased == len(calls[0].events)
+    assert told.tables == brought(target, tmp_path / "b").tables
+    other.close()
 
 
 def test_backups_erasures_delete_what_the_store_has_of_them_and_outrank_earlier_ones(
