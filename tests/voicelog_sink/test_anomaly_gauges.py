@@ -103,10 +103,11 @@ def test_check_that_fails_is_counted_warned_of_once_and_leaves_the_gauges(
     setup.metrics.replace("anomalies", {("true",): 3})
     with caplog.at_level(logging.WARNING):
         setup.check()
+        (warning,) = caplog.messages
         setup.check()
     assert setup.metrics.value("anomalies_failures_total") == 2
     assert setup.served("anomalies") == {("true",): 3}
-    (warning,) = caplog.messages
+    assert caplog.messages == [warning]
     assert "status 1" in warning
     assert "no calls are stored yet" in warning
 
