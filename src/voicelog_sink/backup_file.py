@@ -57,8 +57,8 @@ class Reading:
     def _select(self, partitions: list[Values]) -> Iterator[Values]:
         clustering = self._table.clustering
         if clustering and self._table.columns[clustering[0]] == TIME:
-            bounds = {"since_ms": self._since_ms, "until_ms": self._until_ms}
-            return self._store.select(self._table.name, partitions, **bounds)
+            name, since_ms, until_ms = self._table.name, self._since_ms, self._until_ms
+            return self._store.select(name, partitions, since_ms=since_ms, until_ms=until_ms)
         return filter(self._is_of_period, self._store.select(self._table.name, partitions))
 
     def _is_of_period(self, row: Values) -> bool:

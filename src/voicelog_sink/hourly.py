@@ -76,9 +76,9 @@ class Hourly:
 
     def _read_span(self, first: int, last: int) -> None:
         partition = {"name": self.name, "tier": "hour", "period": period_of("hour", hour_of(first * HOUR_MS * 1000))}
-        bounds = {"since_ms": first * HOUR_MS, "until_ms": (last + 1) * HOUR_MS}
+        since_ms, until_ms = first * HOUR_MS, (last + 1) * HOUR_MS
         found: defaultdict[tuple[Key, int], list[PackedRollup]] = defaultdict(list)
-        for row in self._store.select(METRIC_ROLLUPS.name, [partition], **bounds):
+        for row in self._store.select(METRIC_ROLLUPS.name, [partition], since_ms=since_ms, until_ms=until_ms):
             key = tuple(row[name] for name in self.dimensions)
             found[key, row["start"] // HOUR_MS].append(unpacked(row["sketch"], f"{self.name}, by hour"))
         for (key, hour), rows in found.items():

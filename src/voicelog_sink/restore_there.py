@@ -96,7 +96,7 @@ def _partitions(table: Table, chunk: Chunk) -> list[Values]:
     return [dict(zip(table.partition_key, key, strict=True)) for key in dict.fromkeys(map(key_of, chunk.rows))]
 
 
-def _bounds(table: Table, chunk: Chunk) -> dict[str, int]:
+def _bounds(table: Table, chunk: Chunk) -> dict[str, Any]:
     """Return the bounds of a partition that was cut; the others are read whole."""
     first = table.clustering[0] if table.clustering else ""
     if chunk.whole or table.columns.get(first) != TIME:

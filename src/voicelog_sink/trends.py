@@ -99,8 +99,8 @@ def _weeks(
     groups: defaultdict[Key, defaultdict[int, list[PackedRollup]]] = defaultdict(lambda: defaultdict(list))
     for reading in found:
         partitions = [{"name": name, "tier": reading.tier, "period": period} for period in reading.periods]
-        bounds = {"since_ms": reading.since_ms, "until_ms": reading.until_ms}
-        for row in store.select(METRIC_ROLLUPS.name, partitions, **bounds):
+        since_ms, until_ms = reading.since_ms, reading.until_ms
+        for row in store.select(METRIC_ROLLUPS.name, partitions, since_ms=since_ms, until_ms=until_ms):
             start = starts[(row["start"] - starts[0]) // WEEK_MS]
             packed = unpacked(row["sketch"], f"{name}, by {reading.tier}")
             groups[tuple(row[name] for name in dimensions)][start].append(packed)

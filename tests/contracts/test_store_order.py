@@ -97,6 +97,104 @@ def test_limit_of_a_descending_table_takes_the_newest(store: Store) -> None:
     assert [row["ts"] - NOW_MS for row in found] == [2, 1]
 
 
+def day_of_calls(store: Store, *calls: Values) -> Values:
+    """Store rows of the list, the newest first, and return their partition."""
+    partition = {"day": unique(), "shard": 3}
+    rows = [{**partition, "started_at": NOW_MS - n, "session_id": str(n), **call} for n, call in enumerate(calls)]
+    assert store.write([Row("sessions_by_day", {"rows_read": 1, **row}) for row in rows]) == []
+    return partition
+
+
+CALLS: tuple[Values, ...] = (
+    {"service": "a", "errors": 2, "models": '["gpt-4","nova"]', "user_bot_latency_max_ms": 2000.0},
+    {"service": "a", "errors": 0, "models": '["nova"]', "user_bot_latency_max_ms": 1999.5},
+    {"service": "A", "errors": 1, "models": '["gpt-4o"]'},
+    {"models": ""},
+    {"service": "a", "errors": 1, "models": '["Gpt-4"]', "user_bot_latency_max_ms": 2000.5},
+    {"service": "", "errors": 1, "models": '["gpt-4"]'},
+)
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ([("service", "=", "a")], [0, 1, 4]),
+        ([("service", "=", "")], [5]),
+        ([("errors", ">=", 1)], [0, 2, 4, 5]),
+        ([("errors", ">=", 0)], [0, 1, 2, 4, 5]),
+        ([("user_bot_latency_max_ms", ">=", 2000.0)], [0, 4]),
+        ([("models", "has", '"gpt-4"')], [0, 5]),
+        ([("models", "has", "gpt-4"), ("models", "has", "nova")], [0]),
+        ([("models", "has", "")], [0, 1, 2, 3, 4, 5]),
+        ([("service", "has", "")], [0, 1, 2, 4, 5]),
+        ([("errors", ">=", 1), ("models", "has", "4"), ("service", "=", "a")], [0, 4]),
+        ([("service", "=", "none")], []),
+    ],
+)
+def test_conditions_leave_out_rows_that_do_not_fit(store: Store, where: Any, expected: list[int]) -> None:
+    partition = day_of_calls(store, *CALLS)
+    found = [row["session_id"] for row in store.select("sessions_by_day", [partition], where=where)]
+    assert found == [str(n) for n in expected]
+
+
+@pytest.mark.parametrize("where", [[("errors", ">=", 1)], [("models", "has", "e")], []])
+def test_limit_and_bounds_are_of_the_rows_that_fit(store: Store, where: Any) -> None:
+    mark: Values = {"errors": 1, "models": '["e"]'}
+    other: Values = {"errors": 0, "models": "[]"} if where else mark
+    partitions = [day_of_calls(store, mark, other, mark, other, mark, mark, other) for _ in range(3)]
+    within = {"since_ms": NOW_MS - 5, "until_ms": NOW_MS, "where": where}
+    found = [row["started_at"] - NOW_MS for row in store.select("sessions_by_day", partitions, **within)]
+    assert found == ([-2, -4, -5] if where else [-1, -2, -3, -4, -5]) * 3
+    found = [row["started_at"] - NOW_MS for row in store.select("sessions_by_day", partitions, limit=2, **within)]
+    assert found == ([-2, -4] if where else [-1, -2]) * 3
+
+
+@pytest.mark.parametrize("where", [[], [("models", "has", "nova")]])
+def test_rows_hold_the_columns_that_were_asked_for(store: Store, where: Any) -> None:
+    partition = day_of_calls(store, *CALLS[:2])
+    for names in (("session_id", "started_at"), ("models", "ended_at")):
+        whole_rows = store.select("sessions_by_day", [partition], where=where)
+        expected = [{name: row[name] for name in names} for row in whole_rows]
+        assert list(store.select("sessions_by_day", [partition], names=names, where=where)) == expected != []
+
+
+def test_conditions_hold_of_rows_that_an_index_finds_too(store: Store) -> None:
+    user, mark = unique(), unique()
+    values = [summary(f"{mark}-{number}", 1, user_id=user, errors=number) for number in range(4)]
+    assert store.write([Row("session_summaries", v) for v in values]) == []
+    found = store.select("session_summaries", [{"user_id": user}], where=[("errors", ">=", 2)], names=["session_id"])
+    assert sorted(row["session_id"] for row in found) == [f"{mark}-2", f"{mark}-3"]
+
+
+def test_texts_are_all_that_a_partition_says_in_these_columns(store: Store) -> None:
+    mark = unique()
+    said = {"a": ["Hello", None, "Grüße\n"], "b": [None], "c": ["", "x"], "e": ["e" * 30_000]}
+    rows = [
+        interaction(mark + name, at, seq=at, transcript=text, response=text and text.upper(), prompt="secret")
+        for name, texts in said.items()
+        for at, text in enumerate(texts)
+    ]
+    assert store.write([Row("voice_interactions", v) for v in rows]) == []
+    asked = [*"eb", *"da" * 300, "c"]
+    partitions = [{"session_id": mark + name} for name in asked]
+    found = store.texts("voice_interactions", ("response", "transcript"), partitions)
+    expected = {name: sorted(t for text in texts if text for t in (text, text.upper())) for name, texts in said.items()}
+    assert [sorted(filter(None, text.split("\0"))) for text in found] == [expected.get(name, []) for name in asked]
+
+
+@pytest.mark.parametrize(
+    ("source", "names", "message"),
+    [
+        ("voice_interactions", ["transcript", "seq"], "'seq' is no column of texts"),
+        ("voice_interactions", ["mood"], "'mood' is no column of texts"),
+        ("error_logs", ["message"], "its partition key is of several columns"),
+    ],
+)
+def test_what_has_no_texts_is_said(store: Store, source: str, names: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        list(store.texts(source, names, [{"session_id": unique()}]))
+
+
 @pytest.mark.parametrize(
     ("source", "partition", "bounds", "message"),
     [
@@ -104,6 +202,10 @@ def test_limit_of_a_descending_table_takes_the_newest(store: Store) -> None:
         ("voice_interactions", {"user_id": "u"}, {}, r"given by \(session_id\), not by \(user_id\)"),
         ("sessions_by_day", {"day": "2026-11-22"}, {}, r"given by \(day, shard\), not by \(day\)"),
         ("session_summaries", {"session_id": "a"}, {"since_ms": 1}, "not ordered by time"),
+        ("session_summaries", {"session_id": "a"}, {"names": ["mood"]}, "has no column 'mood'"),
+        ("session_summaries", {"session_id": "a"}, {"where": [("mood", "=", 1)]}, "'mood' = is no condition"),
+        ("session_summaries", {"session_id": "a"}, {"where": [("turns", "<", 1)]}, "'turns' < is no condition"),
+        ("session_summaries", {"session_id": "a"}, {"where": [("turns", "has", "1")]}, "'turns' has is no condition"),
     ],
 )
 def test_what_cannot_be_asked_for_is_said(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import attrs
 
 from voicelog_sink.stores.lifetime import Lifetimes
+from voicelog_sink.stores.query import Condition
 
 Values = dict[str, Any]
 """A row: column to value. A TIME is an int of milliseconds, a BLOB bytes; an absent column is None or left out."""
@@ -145,12 +146,20 @@ class Store(ABC):
         since_ms: int | None = None,
         until_ms: int | None = None,
         limit: int | None = None,
+        where: Sequence[Condition] = (),
+        names: Sequence[str] | None = None,
     ) -> Iterator[Values]:
         """Yield rows of a table or view, partition by partition in the given order, each in its clustering order.
 
         A partition gives every partition-key column, or one indexed column. `since_ms` (inclusive) and `until_ms`
         (exclusive) bound the first clustering column where that is a TIME; `limit` is per partition. Rows hold every
-        column, absent as None. Streams: a long partition is not held in memory. Raises as `write` does.
+        column, or those of `names` alone, absent as None. Streams: a long partition is not held in memory. Raises as
+        `write` does.
+
+        Each condition of `where` (column, operator, value) holds for every row that comes, and `limit` counts these:
+        `=` the value, `>=` at least the value, `has` the value somewhere in a text, with its case. An absent column
+        fits none. The rows that do not fit are still read where they are stored, but do not come over: but for `has`
+        in CQL, which has no such operator.
         """
 
     @abstractmethod
@@ -166,6 +175,15 @@ class Store(ABC):
         """Yield rows as `select` does, but these columns alone, as tuples in the order of `names`: for many rows.
 
         A TIME or BOOL can't be asked for, since it would have to be converted. Raises as `select` does.
+        """
+
+    @abstractmethod
+    def texts(self, source: str, names: Sequence[str], partitions: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+        """Yield for each partition, in the given order, its rows' texts in these columns: all joined, in no order.
+
+        Between two texts is at least one NUL character, as there may be where no text is. For searching through many:
+        the texts of some hundred partitions are held at a time. The partition key is one column; raises ValueError for
+        another source or a column of another type, and as `select` does.
         """
 
     @abstractmethod

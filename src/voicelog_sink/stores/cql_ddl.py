@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from voicelog_sink.stores.base import StoreMisconfigured
 from voicelog_sink.stores.lifetime import lifetime_ms
-from voicelog_sink.stores.query import Query
+from voicelog_sink.stores.query import FORMS, HAS, Query
 from voicelog_sink.stores.schema import Shape
 from voicelog_sink.tables import DERIVED_PENDING, TABLES, VIEWS, Life, Table
 
@@ -107,11 +108,25 @@ def delete(keyspace: str, table: Table, columns: Sequence[str] = ()) -> str:
     return f"DELETE {which}FROM {quoted(keyspace)}.{quoted(table.name)} WHERE {where}"
 
 
+@lru_cache(maxsize=FORMS)
 def select(keyspace: str, query: Query) -> str:
-    """Return the statement for one partition, its conditions in order; clustering order is the table's own."""
-    where = " AND ".join(f"{quoted(name)} {operator} ?" for name, operator, _ in query.conditions)
-    limit = "" if query.limit is None else " LIMIT ?"
-    return f"SELECT {listed(query.columns)} FROM {quoted(keyspace)}.{quoted(query.source)} WHERE {where}{limit}"
+    """Return the statement for one partition, its conditions in order; clustering order is the table's own.
+
+    CQL has no operator for `has`: those columns come after the others, and whoever reads looks through them. Filtering
+    is allowed for the others since it stays within one partition, or the rows that an index has found.
+    """
+    asked = [(name, operator) for name, operator in query.conditions if operator != HAS]
+    looked_through = [name for name, operator in query.filters if operator == HAS]
+    where = " AND ".join(f"{quoted(name)} {operator} ?" for name, operator in asked)
+    limit = " LIMIT ?" if has_limit(query) else ""
+    filtering = " ALLOW FILTERING" if len(query.filters) > len(looked_through) else ""
+    columns = listed([*query.columns, *looked_through])
+    return f"SELECT {columns} FROM {quoted(keyspace)}.{quoted(query.source)} WHERE {where}{limit}{filtering}"
+
+
+def has_limit(query: Query) -> bool:
+    """Say whether the database limits the rows: not where whoever reads leaves some out."""
+    return query.is_limited and all(operator != HAS for _, operator in query.filters)
 
 
 def partitions(keyspace: str, table: Table) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -24,7 +24,7 @@ from voicelog_sink.stores.cql_rows import Encoded, RowError, TableEncoder, batch
 from voicelog_sink.stores.cql_texts import DividedEncoder
 from voicelog_sink.stores.flight import Request
 from voicelog_sink.stores.lifetime import Lifetimes, wall_ms
-from voicelog_sink.stores.query import Query, plan
+from voicelog_sink.stores.query import HAS, Condition, Plan, as_stored, plan, text_key
 from voicelog_sink.stores.url import cql_url
 from voicelog_sink.tables import TABLES, TIME
 
@@ -164,11 +164,16 @@ class CqlStore(Store):
         since_ms: int | None = None,
         until_ms: int | None = None,
         limit: int | None = None,
+        where: Sequence[Condition] = (),
+        names: Sequence[str] | None = None,
     ) -> Iterator[Values]:
         """Yield rows partition by partition, the first pages of some asked for ahead; see Store."""
-        queries = [plan(source, p, since_ms=since_ms, until_ms=until_ms, limit=limit) for p in partitions]
-        for query, rows in self._answers(queries):
-            yield from _rows(query, rows)
+        plans = (
+            plan(source, p, since_ms=since_ms, until_ms=until_ms, limit=limit, where=where, names=names)
+            for p in partitions
+        )
+        for asked, rows in self._answers(plans):
+            yield from _rows(asked, rows)
 
     def tuples(
         self,
@@ -180,23 +185,32 @@ class CqlStore(Store):
         until_ms: int | None = None,
     ) -> Iterator[tuple[Any, ...]]:
         """Yield some columns of rows, as the driver gives them; see Store."""
-        queries = [plan(source, p, since_ms=since_ms, until_ms=until_ms, names=names) for p in partitions]
-        for _, rows in self._answers(queries):
+        names = as_stored(source, names)
+        plans = (plan(source, p, since_ms=since_ms, until_ms=until_ms, names=names) for p in partitions)
+        for _, rows in self._answers(plans):
             yield from rows
 
-    def _answers(self, queries: Sequence[Query]) -> Iterator[tuple[Query, Iterator[tuple[Any, ...]]]]:
-        """Yield each query with its rows, which must be taken before the next."""
-        waiting = iter(queries)
-        started = deque((query, self._ask(query)) for query in islice(waiting, READ_AHEAD))
-        while started:
-            query, answer = started.popleft()
-            yield query, self._connection().rows(answer)
-            started.extend((query, self._ask(query)) for query in islice(waiting, 1))
+    def texts(self, source: str, names: Sequence[str], partitions: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+        """Yield the texts of each partition, those of some asked for ahead; see Store."""
+        text_key(source, names)
+        for _, rows in self._answers(plan(source, p, names=names) for p in partitions):
+            yield "\0".join(text for row in rows for text in row if text)
 
-    def _ask(self, query: Query) -> Any:
-        statement = self._statement(cql_ddl.select(self._url.keyspace, query))
-        values = [value for _, _, value in query.conditions]
-        return self._connection().ask(statement, values + ([] if query.limit is None else [query.limit]))
+    def _answers(self, plans: Iterable[Plan]) -> Iterator[tuple[Plan, Iterator[tuple[Any, ...]]]]:
+        """Yield each plan with its rows, which must be taken before the next."""
+        waiting = iter(plans)
+        started = deque((each, self._ask(each)) for each in islice(waiting, READ_AHEAD))
+        while started:
+            asked, answer = started.popleft()
+            yield asked, _fitting(asked, self._connection().rows(answer))
+            started.extend((each, self._ask(each)) for each in islice(waiting, 1))
+
+    def _ask(self, asked: Plan) -> Any:
+        statement = self._statement(cql_ddl.select(self._url.keyspace, asked.query))
+        pairs = zip(asked.query.conditions, asked.values, strict=True)
+        values = [value for (_, operator), value in pairs if operator != HAS]
+        limit = [asked.limit] if cql_ddl.has_limit(asked.query) else []
+        return self._connection().ask(statement, values + limit)
 
     def partitions(self, table: str) -> Iterator[Values]:
         """Yield every partition key, page by page; see Store."""
@@ -241,11 +255,26 @@ class CqlStore(Store):
         return statement
 
 
-def _rows(query: Query, found: Iterator[tuple[Any, ...]]) -> Iterator[Values]:
-    times = [name for name, kind in query.columns.items() if kind == TIME]
+def _rows(asked: Plan, found: Iterator[tuple[Any, ...]]) -> Iterator[Values]:
+    columns = asked.query.columns
+    times = [name for name, kind in columns.items() if kind == TIME]
     for row in found:
-        values = dict(zip(query.columns, row, strict=True))
+        values = dict(zip(columns, row, strict=False))  # what is looked through comes after the columns
         for name in times:
             if values[name] is not None:
                 values[name] = milliseconds(values[name])
         yield values
+
+
+def _fitting(asked: Plan, rows: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """Return the rows for which the conditions hold that CQL has no operator for."""
+    pairs = zip(asked.query.conditions, asked.values, strict=True)
+    sought = [value for (_, operator), value in pairs if operator == HAS]
+    if not sought:
+        return rows
+    begin = len(asked.query.columns)
+
+    def fits(row: tuple[Any, ...]) -> bool:
+        return all(text is not None and value in text for text, value in zip(row[begin:], sought, strict=True))
+
+    return islice(filter(fits, rows), asked.limit)

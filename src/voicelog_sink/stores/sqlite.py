@@ -6,12 +6,12 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from voicelog.settings import Settings
-from voicelog_sink.stores import ddl
+from voicelog_sink.stores import ddl, sqlite_query
 from voicelog_sink.stores.base import (
     Asked,
     Difference,
@@ -24,13 +24,13 @@ from voicelog_sink.stores.base import (
     Values,
 )  # fmt: skip
 from voicelog_sink.stores.lifetime import Lifetimes, born_column, is_over, wall_ms
-from voicelog_sink.stores.query import Query, plan
+from voicelog_sink.stores.query import Condition, as_stored, plan
 from voicelog_sink.stores.schema import differences
 from voicelog_sink.stores.sqlite_rows import STATEMENTS, insert, inserts
 from voicelog_sink.stores.sqlite_schema import complete_table, complete_view, live_shape
 from voicelog_sink.stores.sqlite_sweep import Sweep
 from voicelog_sink.stores.url import sqlite_path
-from voicelog_sink.tables import BOOL, TABLES, Life, Table
+from voicelog_sink.tables import TABLES, Life, Table
 
 OLDEST = (3, 37, 0)
 """The first SQLite with STRICT tables."""
@@ -211,12 +211,14 @@ class SqliteStore(Store):
         since_ms: int | None = None,
         until_ms: int | None = None,
         limit: int | None = None,
+        where: Sequence[Condition] = (),
+        names: Sequence[str] | None = None,
     ) -> Iterator[Values]:
         """Yield rows partition by partition; see Store."""
         for partition in partitions:
-            query = plan(source, partition, since_ms=since_ms, until_ms=until_ms, limit=limit)
+            asked = plan(source, partition, since_ms=since_ms, until_ms=until_ms, limit=limit, where=where, names=names)
             with self._errors():
-                yield from _read(self._open_db(), query)
+                yield from sqlite_query.rows(self._open_db().execute, asked)
 
     def tuples(
         self,
@@ -228,10 +230,16 @@ class SqliteStore(Store):
         until_ms: int | None = None,
     ) -> Iterator[tuple[Any, ...]]:
         """Yield some columns of rows; see Store."""
+        names = as_stored(source, names)
         for partition in partitions:
-            query = plan(source, partition, since_ms=since_ms, until_ms=until_ms, names=names)
+            asked = plan(source, partition, since_ms=since_ms, until_ms=until_ms, names=names)
             with self._errors():
-                yield from _found(self._open_db(), query)
+                yield from sqlite_query.tuples(self._open_db().execute, asked)
+
+    def texts(self, source: str, names: Sequence[str], partitions: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+        """Yield the texts of each partition; see Store."""
+        with self._errors():
+            yield from sqlite_query.texts(self._open_db().execute, source, names, partitions)
 
     def partitions(self, table: str) -> Iterator[Values]:
         """Yield every partition key; see Store."""
@@ -344,21 +352,3 @@ def _write_one(
     except ROW_ERRORS as exc:
         return Rejected(index, type(exc).__name__, f"table {table.name}: {exc}")
     return None
-
-
-def _found(db: sqlite3.Connection, query: Query) -> Iterator[tuple[Any, ...]]:
-    order = ", ".join(ddl.quote(name) + (" DESC" if name in query.descending else "") for name in query.order)
-    where = " AND ".join(f"{ddl.quote(name)} {operator} ?" for name, operator, _ in query.conditions)
-    sql = f"SELECT {ddl.quoted(query.columns)} FROM {ddl.quote(query.source)} WHERE {where}"
-    sql += (order and f" ORDER BY {order}") + (f" LIMIT {query.limit:d}" if query.limit is not None else "")
-    return db.execute(sql, [value for _, _, value in query.conditions])
-
-
-def _read(db: sqlite3.Connection, query: Query) -> Iterator[Values]:
-    booleans = [name for name, kind in query.columns.items() if kind == BOOL]
-    for row in _found(db, query):
-        values = dict(zip(query.columns, row, strict=True))
-        for name in booleans:
-            if values[name] is not None:
-                values[name] = bool(values[name])
-        yield values
