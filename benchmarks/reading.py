@@ -31,12 +31,13 @@ from tests.servers import CassandraServer
 from tests.servers.cql import cql_session, drop_keyspace, with_keyspace
 
 from voicelog.settings import load
-from voicelog_sink.queries import Place, Wanted, call, sessions_page
+from voicelog_sink.queries import Place, call, sessions_page
 from voicelog_sink.rows import DAY_MS, rows_of
 from voicelog_sink.stats import stats
 from voicelog_sink.stores import make_store
 from voicelog_sink.stores.base import Row, Store
 from voicelog_sink.summary import summarise, summary_rows
+from voicelog_sink.wanted import Wanted
 
 LIST_MS, STATS_MS = 100, 200
 """The design's limits."""

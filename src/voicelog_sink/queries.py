@@ -6,30 +6,29 @@ Every function blocks while it reads, and raises StoreError as the store does.
 from __future__ import annotations
 
 import difflib
-import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any
 
 import attrs
 
-from voicelog.events import SHARDS
 from voicelog_sink.calls import Call, call_of
 from voicelog_sink.errors import SinkError
-from voicelog_sink.rows import DAY_MS, day_of, event_of
+from voicelog_sink.listing import listed, newest_first, of_user
+from voicelog_sink.rows import DAY_MS, event_of
+from voicelog_sink.saying import saying
 from voicelog_sink.stores.base import Store, Values
-from voicelog_sink.summary import Summary, names_of, summarise, summary_of
-from voicelog_sink.tables import SESSION_SUMMARIES, SESSIONS_BY_DAY, VOICE_INTERACTIONS
+from voicelog_sink.summary import Summary, summarise, summary_of
+from voicelog_sink.tables import SESSION_SUMMARIES, VOICE_INTERACTIONS
 from voicelog_sink.tally import SLOW_TURN_MS
+from voicelog_sink.wanted import EVERY_CALL, Wanted
 
 LAST = "last"
 """What stands for the newest call where a session id is expected."""
 
 NEWEST_WITHIN_MS = 90 * DAY_MS
-PAGE = 32
+AT_ONCE = 32
+"""Summaries that are read together."""
 SHOWN = 5
-SAID = ("transcript", "response", "text", "message", "error_message")
-"""Columns of an event in which a text is looked for: what was heard, answered, spoken, logged, and what went wrong."""
 
 
 class NoSuchSession(SinkError):
@@ -39,53 +38,6 @@ class NoSuchSession(SinkError):
         """Keep the ids beside the sentence."""
         super().__init__(message)
         self.near = near
-
-
-@attrs.frozen(kw_only=True)
-class Wanted:
-    """Which calls a list shows: those for which everything that is set holds. Nothing set means every call.
-
-    `slow_ms` wants a turn with at least that user_bot_latency_ms, `failed` an error, `interrupted` a turn in which the
-    user spoke into the bot's speech. `text` is looked for in the call's texts, whatever the case, and in its
-    summary's: it costs reading every event of each call for which the rest holds.
-    """
-
-    service: str | None = None
-    provider: str | None = None
-    model: str | None = None
-    variant: str | None = None
-    slow_ms: float | None = None
-    failed: bool = False
-    interrupted: bool = False
-    text: str | None = None
-
-    def fits(self, call: Listed | Summary) -> bool:
-        """Say whether all holds but `text`. Pure."""
-        return (
-            self.service in (None, call.service)
-            and self.variant in (None, call.variant)
-            and (self.provider is None or self.provider in call.providers)
-            and (self.model is None or self.model in call.models)
-            and (self.slow_ms is None or _reaches(call.user_bot_latency_max_ms, self.slow_ms))
-            and (not self.failed or call.errors > 0)
-            and (not self.interrupted or call.interruptions > 0)
-        )
-
-
-@attrs.frozen(kw_only=True)
-class Listed:
-    """What the list itself says of a call, so that most calls that are not wanted cost no more than that row."""
-
-    service: str | None
-    variant: str | None
-    providers: tuple[str, ...]
-    models: tuple[str, ...]
-    user_bot_latency_max_ms: float | None
-    errors: int
-    interruptions: int
-
-
-EVERY_CALL = Wanted()
 
 
 @attrs.frozen
@@ -116,15 +68,29 @@ class Place:
 
     def is_before(self, row: Values) -> bool:
         """Say whether a row of the list comes after this place."""
-        return (-self.started_at, self.session_id) < (-row["started_at"], row["session_id"])
+        return (-self.started_at, self.session_id) < newest_first(row)
 
 
 @attrs.frozen
 class Page:
-    """Some calls of the list; `after` is the token that the next page begins after, None where there is no more."""
+    """Some calls of the list; `after` is the token that the next page begins after, None where there is no more.
+
+    `searched_to` is the start, epoch milliseconds, of the last call that was searched, where the search was stopped
+    before it was through: nobody knows then whether there is more.
+    """
 
     calls: tuple[Summary, ...]
     after: str | None
+    searched_to: int | None = None
+
+
+GoOn = Callable[[Place], bool]
+"""Told how far back a search for a text has come; says whether to go on."""
+
+
+def on_and_on(_: Place) -> bool:
+    """Go on, however long it takes."""
+    return True
 
 
 def sessions(store: Store, since_ms: int, until_ms: int, limit: int, wanted: Wanted = EVERY_CALL) -> list[Summary]:
@@ -133,34 +99,60 @@ def sessions(store: Store, since_ms: int, until_ms: int, limit: int, wanted: Wan
     A row of the list that disagrees with the call's own summary is left out: the call is listed under another start,
     or was erased.
     """
-    return list(islice(sessions_between(store, since_ms, until_ms, wanted), limit))
+    return list(islice(sessions_between(store, since_ms, until_ms, wanted, at_once=limit), limit))
 
 
 def sessions_page(
-    store: Store, since_ms: int, until_ms: int, limit: int, wanted: Wanted = EVERY_CALL, after: str | None = None
+    store: Store,
+    since_ms: int,
+    until_ms: int,
+    limit: int,
+    wanted: Wanted = EVERY_CALL,
+    after: str | None = None,
+    go_on: GoOn = on_and_on,
 ) -> Page:
     """Return the first calls that `sessions` would list after the token `after`; raises ValueError for a wrong one.
 
-    Calls that begin meanwhile come before the first page: no other page changes for them.
+    Calls that begin meanwhile come before the first page: no other page changes for them. Where a text is searched
+    for, `go_on` is asked from time to time, and ends the page where it says no.
     """
-    found = sessions_between(store, since_ms, until_ms, wanted, Place.read(after) if after else None)
+    stopped: list[Place] = []
+
+    def asked(place: Place) -> bool:
+        if goes_on := go_on(place):
+            return True
+        stopped.append(place)
+        return goes_on
+
+    begin = Place.read(after) if after else None
+    found = sessions_between(store, since_ms, until_ms, wanted, begin, asked, limit + 1)
     calls = tuple(islice(found, limit))
     more = next(found, None) if len(calls) == limit else None
-    return Page(calls, Place.of(calls[-1]).token if more else None)
+    if more:
+        return Page(calls, Place.of(calls[-1]).token)
+    return Page(calls, stopped[0].token, stopped[0].started_at) if stopped else Page(calls, None)
 
 
 def sessions_between(
-    store: Store, since_ms: int, until_ms: int, wanted: Wanted = EVERY_CALL, after: Place | None = None
+    store: Store,
+    since_ms: int,
+    until_ms: int,
+    wanted: Wanted = EVERY_CALL,
+    after: Place | None = None,
+    go_on: GoOn = on_and_on,
+    at_once: int = AT_ONCE,
 ) -> Iterator[Summary]:
-    """Yield what `sessions` lists, all of it, from the call after the place `after` on; some are held at a time."""
-    if after:
-        until_ms = min(until_ms, after.started_at + 1)
-    listed = (row for row in _listed(store, since_ms, until_ms) if not after or after.is_before(row))
-    if wanted != EVERY_CALL:
-        listed = (row for row in listed if wanted.fits(_listed_of(row)))
-    for summary in _summaries(store, listed):
-        if wanted.fits(summary) and (not wanted.text or _says(store, summary, wanted.text)):
-            yield summary
+    """Yield what `sessions` lists, all of it, from the call after the place `after` on; some are held at a time.
+
+    About `at_once` calls are read before the first is needed.
+    """
+    rows = _rows(store, since_ms, until_ms, wanted, after)
+    if wanted.text:
+        groups = saying(store, rows, wanted.text, lambda row: go_on(Place(row["started_at"], row["session_id"])))
+    else:
+        groups = _together(rows, min(at_once, AT_ONCE))
+    for group in groups:
+        yield from filter(wanted.fits, _summaries(store, group))
 
 
 def call(store: Store, session_id: str, slow_turn_ms: float = SLOW_TURN_MS) -> Call | None:
@@ -189,75 +181,31 @@ def find(store: Store, given: str, now_ms: int) -> str:
     raise _ambiguous(given, found) if found else _unknown(given, known)
 
 
-def _summaries(store: Store, listed: Iterator[Values]) -> Iterator[Summary]:
+def _rows(store: Store, since_ms: int, until_ms: int, wanted: Wanted, after: Place | None) -> Iterator[Values]:
+    """Yield where the calls are that may be wanted, in the order of the list."""
+    if after:
+        until_ms = min(until_ms, after.started_at + 1)
+    if wanted.user is not None:
+        rows = iter(of_user(store, wanted.user, since_ms, until_ms))
+    else:
+        rows = listed(store, since_ms, until_ms, wanted.conditions)
+    return (row for row in rows if after.is_before(row)) if after else rows
+
+
+def _together(rows: Iterator[Values], at_once: int) -> Iterator[list[Values]]:
+    while some := list(islice(rows, at_once)):
+        yield some
+
+
+def _summaries(store: Store, rows: list[Values]) -> Iterator[Summary]:
     """Yield the summaries of rows of the list, those left out that disagree with it."""
-    while page := list(islice(listed, PAGE)):
-        partitions = [{"session_id": row["session_id"]} for row in page]
+    for some in _together(iter(rows), AT_ONCE):
+        partitions = [{"session_id": row["session_id"]} for row in some]
         found = {row["session_id"]: row for row in store.select(SESSION_SUMMARIES.name, partitions)}
-        for row in page:
+        for row in some:
             summary = found.get(row["session_id"])
             if summary and summary["started_at"] == row["started_at"]:
                 yield summary_of(summary)
-
-
-def _listed_of(row: Values) -> Listed:
-    return Listed(
-        service=row["service"],
-        variant=row["variant"],
-        providers=names_of(row["providers"]),
-        models=names_of(row["models"]),
-        user_bot_latency_max_ms=row["user_bot_latency_max_ms"],
-        errors=row["errors"] or 0,
-        interruptions=row["interruptions"] or 0,
-    )
-
-
-def _reaches(value: float | None, least: float) -> bool:
-    return value is not None and value >= least
-
-
-def _says(store: Store, summary: Summary, text: str) -> bool:
-    """Say whether the text is in what the call's summary, or any event of it, says."""
-    sought = text.casefold()
-    known = (summary.session_id, summary.user_id, summary.disconnect_reason, *_texts_in(summary.attributes))
-    if any(sought in each.casefold() for each in known if each):
-        return True
-    partition = {"session_id": summary.session_id}
-    said = store.tuples(VOICE_INTERACTIONS.name, SAID, [partition])
-    return any(sought in each.casefold() for row in said for each in row if each)
-
-
-def _texts_in(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        for each in value:
-            yield from _texts_in(each)
-    elif value is not None:
-        yield str(value)
-
-
-def _listed(store: Store, since_ms: int, until_ms: int) -> Iterator[Values]:
-    day_ms = (until_ms - 1) // DAY_MS * DAY_MS
-    while day_ms + DAY_MS > since_ms:
-        day = day_of(day_ms * 1000)
-        shards = [_shard(store, {"day": day, "shard": shard}, since_ms, until_ms) for shard in range(SHARDS)]
-        yield from heapq.merge(*shards, key=lambda row: (-row["started_at"], row["session_id"]))
-        day_ms -= DAY_MS
-
-
-def _shard(store: Store, partition: Values, since_ms: int, until_ms: int) -> Iterator[Values]:
-    """Yield a partition's rows, newest first, read a page at a time: most lists end long before a day does."""
-    limit, seen = PAGE, set[str]()
-    while True:
-        rows = store.select(SESSIONS_BY_DAY.name, [partition], since_ms=since_ms, until_ms=until_ms, limit=limit)
-        page = list(rows)
-        yield from (row for row in page if row["session_id"] not in seen)
-        if len(page) < limit:
-            return
-        until_ms = page[-1]["started_at"] + 1
-        seen = {row["session_id"] for row in page if row["started_at"] == until_ms - 1}
-        limit *= 2
 
 
 def _summary(store: Store, session_id: str) -> Summary | None:

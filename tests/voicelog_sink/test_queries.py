@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import attrs
@@ -14,11 +15,13 @@ from tests.builders import START_US, CallBuilder, realistic_call, sqlite_store, 
 
 from voicelog.settings import load
 from voicelog_sink.calls import call_of
-from voicelog_sink.queries import PAGE, NoSuchSession, Place, Wanted, call, find, sessions, sessions_page
+from voicelog_sink.listing import PAGE
+from voicelog_sink.queries import NoSuchSession, Place, call, find, sessions, sessions_page
 from voicelog_sink.rows import DAY_MS, rows_of
-from voicelog_sink.stores.base import Values
+from voicelog_sink.stores.base import Row, Values
 from voicelog_sink.stores.sqlite import SqliteStore
 from voicelog_sink.summary import Summary, summarise, summary_rows
+from voicelog_sink.wanted import Wanted
 
 NOW = START_US // 1000
 HOUR_US = 3_600_000_000
@@ -106,11 +109,11 @@ def called(session_id: str, **fields: Any) -> Summary:
 names = st.none() | st.sampled_from("ab")
 summaries = st.builds(
     called, st.just("call-1"), service=names, variant=names, providers=st.lists(st.sampled_from("ab")).map(tuple),
-    models=st.lists(st.sampled_from("ab")).map(tuple), errors=st.integers(0, 2), interruptions=st.integers(0, 2),
-    user_bot_latency_max_ms=st.none() | st.floats(0, 5),
+    models=st.lists(st.sampled_from(["a", "b", 'c"b', 'a"b"'])).map(tuple), user_id=names, errors=st.integers(0, 2),
+    interruptions=st.integers(0, 2), user_bot_latency_max_ms=st.none() | st.floats(0, 5),
 )  # fmt: skip
 wanteds = st.builds(
-    Wanted, service=names, provider=names, model=names, variant=names, slow_ms=st.none() | st.floats(0, 5),
+    Wanted, service=names, provider=names, model=names, variant=names, user=names, slow_ms=st.none() | st.floats(0, 5),
     failed=st.booleans(), interrupted=st.booleans(),
 )  # fmt: skip
 
@@ -121,6 +124,7 @@ def fits_by_hand(wanted: Wanted, call: Summary) -> bool:
         wanted.variant is not None and call.variant != wanted.variant,
         wanted.provider is not None and wanted.provider not in call.providers,
         wanted.model is not None and wanted.model not in call.models,
+        wanted.user is not None and call.user_id != wanted.user,
         wanted.slow_ms is not None
         and (call.user_bot_latency_max_ms is None or call.user_bot_latency_max_ms < wanted.slow_ms),
         wanted.failed and call.errors == 0,
@@ -143,6 +147,78 @@ def test_list_holds_the_calls_that_are_wanted(
     calls = [attrs.evolve(call, session_id=f"call-{n}") for n, call in enumerate(calls)]
     store.write([row for call in calls for row in summary_rows(call)])
     assert sessions(store, NOW, NOW + 1, 10, wanted) == [call for call in calls if fits_by_hand(wanted, call)]
+    store.close()
+
+
+@given(wanteds, summaries)
+def test_what_the_store_is_asked_holds_for_every_call_that_is_wanted(wanted: Wanted, call: Summary) -> None:
+    row = summary_rows(call)[1].values
+    holds = {
+        "=": lambda value, given: value == given,
+        ">=": lambda value, given: value is not None and value >= given,
+        "has": lambda value, given: given in value,
+    }
+    if wanted.fits(call):
+        assert all(holds[operator](row[name], value) for name, operator, value in wanted.conditions)
+
+
+LETTERS = "aA ß\u017fKk"  # a long s is an s whatever the case
+SPOKEN = ("transcript", "response", "text", "message", "error_message")
+
+
+def spoken_calls(seed: int, count: int) -> Iterator[tuple[Summary, list[Values]]]:
+    """Yield summaries with the rows of their events, all of few letters."""
+    random = Random(seed)
+
+    def word() -> str:
+        return "".join(random.choices(LETTERS, k=random.randint(1, 2)))
+
+    for number in range(count):
+        at_ms, user = NOW - random.choice([0, 1, 2, DAY_MS, 3 * DAY_MS, 40 * DAY_MS]), random.choice([None, "a", "b"])
+        attributes = random.choice([None, {}, {word(): word()}, {word(): [word(), True, {word(): 1.5}]}])
+        summary = called(f"call-{number:03d}", started_at=at_ms, user_id=user, variant=user, attributes=attributes)
+        key = {"session_id": summary.session_id, "ts": at_ms, "stream_id": "s", "type": "log", "v": 1, "prompt": "k"}
+        yield summary, [{**key, "seq": seq, random.choice(SPOKEN): word()} for seq in range(random.randint(0, 2))]
+
+
+def says_by_hand(summary: Summary, rows: list[Values], text: str) -> bool:
+    def leaves(value: Any) -> Iterator[str]:
+        if isinstance(value, (dict, list)):
+            for each in value.values() if isinstance(value, dict) else value:
+                yield from leaves(each)
+        elif value is not None:
+            yield str(value)
+
+    known = [summary.session_id, summary.user_id or "", *leaves(summary.attributes)]
+    return any(text.casefold() in each.casefold() for each in (*known, *(r.get(c, "") for r in rows for c in SPOKEN)))
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.integers(), st.sampled_from([1, 60]), st.none() | st.text(st.sampled_from(LETTERS), min_size=1, max_size=2),
+    names, names, st.integers(1, 40), st.sampled_from([1, 4, 50]),
+)  # fmt: skip
+def test_pages_of_any_search_are_what_looking_through_every_call_finds(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, count: int, text: str | None, user: str | None,
+    variant: str | None, limit: int, days: int,
+) -> None:  # fmt: skip
+    store, calls = sqlite_store(tmp_path_factory.mktemp("search") / "calls.db"), list(spoken_calls(seed, count))
+    store.write([row for summary, _ in calls for row in summary_rows(summary)])
+    store.write([Row("voice_interactions", row) for _, rows in calls for row in rows])
+    wanted, since_ms = Wanted(text=text, user=user, variant=variant), NOW - days * DAY_MS
+    expected = [
+        summary
+        for summary, rows in sorted(calls, key=lambda call: (-call[0].started_at, call[0].session_id))
+        if since_ms <= summary.started_at and fits_by_hand(wanted, summary)
+        and (text is None or says_by_hand(summary, rows, text))
+    ]  # fmt: skip
+    found: list[Summary] = []
+    page = sessions_page(store, since_ms, NOW + 1, limit, wanted)
+    while page.after:
+        assert len(page.calls) == limit
+        found += page.calls
+        page = sessions_page(store, since_ms, NOW + 1, limit, wanted, page.after)
+    assert [*found, *page.calls] == expected
     store.close()
 
 
@@ -178,6 +254,10 @@ class WatchedStore(SqliteStore):
     ) -> Iterator[tuple[Any, ...]]:
         self.read.setdefault(source, []).extend(partition["session_id"] for partition in partitions)
         return super().tuples(source, names, partitions, **bounds)
+
+    def texts(self, source: str, names: Sequence[str], partitions: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+        self.read[source] += [partition["session_id"] for partition in partitions]
+        return super().texts(source, names, partitions)
 
 
 def test_events_are_read_only_for_a_text_and_summaries_only_of_calls_that_may_be_wanted(tmp_path: Path) -> None:

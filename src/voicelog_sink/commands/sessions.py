@@ -14,12 +14,13 @@ from voicelog.settings import Settings
 from voicelog_sink import shapes
 from voicelog_sink.options import STORE_SETTINGS, secrets_epilog, with_settings
 from voicelog_sink.period import period_ms, since_option, until_option
-from voicelog_sink.queries import Place, Wanted, sessions_page
+from voicelog_sink.queries import Place, sessions_page
 from voicelog_sink.reading import reading
 from voicelog_sink.render import Column, console, moment, ms, one_line, print_table, span, usd
 from voicelog_sink.rows import DAY_MS
 from voicelog_sink.summary import Summary
 from voicelog_sink.tally import COMPLETE, MISSING, SLOW_TURN_MS
+from voicelog_sink.wanted import Wanted
 
 EXAMPLE = """\b
 Examples:
