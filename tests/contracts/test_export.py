@@ -15,9 +15,10 @@ from voicelog_sink.derived import Deriver
 from voicelog_sink.export import EXPORTS
 from voicelog_sink.export_formats import JsonLines
 from voicelog_sink.export_parquet import Parquet
-from voicelog_sink.queries import Wanted, sessions, sessions_page
+from voicelog_sink.queries import sessions, sessions_page
 from voicelog_sink.rows import rows_of
 from voicelog_sink.stores.base import Store
+from voicelog_sink.wanted import Wanted
 
 BEGIN_MS = NOW_MS - 20 * 3_600_000
 END_MS = NOW_MS - 3_600_000
@@ -27,7 +28,8 @@ END_MS = NOW_MS - 3_600_000
 def calls(store: Store) -> list[CallBuilder]:
     """Calls of a day, listed; the last one goes on."""
     step_us = (END_MS - BEGIN_MS) * 1000 // 41
-    calls = [realistic_call(f"call-{n:02d}", seed=n, start_us=BEGIN_MS * 1000 + n * step_us, variant="ab"[n % 2])
+    calls = [realistic_call(f"call-{n:02d}", seed=n, start_us=BEGIN_MS * 1000 + n * step_us, variant="ab"[n % 2],
+                            user_id=None if n % 4 else "okafor")
              for n in range(1, 39)]  # fmt: skip
     calls.append(troubled_call("call-39", seed=39, start_us=BEGIN_MS * 1000 + 39 * step_us))
     store_calls(store, calls)
@@ -77,6 +79,10 @@ def test_errors_of_no_call_are_exported_with_those_of_calls(store: Store, calls:
         (Wanted(interrupted=True, provider="cartesia", service="front-desk"), [39]),
         (Wanted(model="gpt-9"), []),
         (Wanted(text="FOR SUNDAY"), [39]),
+        (Wanted(user="okafor"), range(36, 0, -4)),
+        (Wanted(user="okafor", provider="openai", text="okafor"), range(36, 0, -4)),
+        (Wanted(user="okafor", failed=True), []),
+        (Wanted(user="okaf"), []),
     ],
 )
 def test_list_shows_the_calls_that_are_wanted(
@@ -86,13 +92,18 @@ def test_list_shows_the_calls_that_are_wanted(
     assert found == [f"call-{n:02d}" for n in expected]
 
 
-def test_pages_side_by_side_are_the_whole_list(store: Store, calls: list[CallBuilder]) -> None:
+@pytest.mark.parametrize(
+    ("wanted", "count"), [(Wanted(), 39), (Wanted(user="okafor"), 9), (Wanted(model="gpt-4o-mini", text="call"), 39)]
+)
+def test_pages_side_by_side_are_the_whole_list(
+    store: Store, calls: list[CallBuilder], wanted: Wanted, count: int
+) -> None:
     found, after = [], None
     while True:
-        page = sessions_page(store, BEGIN_MS, END_MS, 7, after=after)
+        page = sessions_page(store, BEGIN_MS, END_MS, 7, wanted, after)
         found += page.calls
         after = page.after
         if after is None:
             break
-    assert found == sessions(store, BEGIN_MS, END_MS, 100)
-    assert len(found) == 39
+    assert found == sessions(store, BEGIN_MS, END_MS, 100, wanted)
+    assert len(found) == count

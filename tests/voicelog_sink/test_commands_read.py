@@ -39,7 +39,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def calls(path: Path, start_us: int) -> Iterator[list[CallBuilder]]:
     calls = [
-        realistic_call("call-good", start_us=start_us, variant="b"),
+        realistic_call("call-good", start_us=start_us, variant="b", user_id="okafor"),
         troubled_call("call-trouble", start_us=start_us - 10**6),
     ]
     store = sqlite_store(path, lambda: int(time.time() * 1000))
@@ -66,7 +66,7 @@ def test_sessions_lists_calls_newest_first_without_colours_and_uncut_in_a_pipe(
     assert heading == (
         words("started (UTC) session service variant user length turns errors cut in slow p50 ms max ms cost events")
     )
-    assert good[2:] == words("call-good front-desk b - 25.8 s 5 0 0 0 891 1149 $0.0093 complete")
+    assert good[2:] == words("call-good front-desk b okafor 25.8 s 5 0 0 0 891 1149 $0.0093 complete")
     assert trouble[2:] == words("call-trouble front-desk - - 10.0 s 2 2 1 1 988 2900 $0.0007 1 missing")
     assert "\x1b" not in ran.out
 
@@ -94,6 +94,10 @@ def test_sessions_are_limited(run: Run, calls: list[CallBuilder]) -> None:
      (("--variant", "b", "--service", "front-desk", "--provider", "openai"), ["call-good"]),
      (("--model", "gpt"), []),
      (("--text", "parking"), ["call-good"]),
+     (("--user", "okafor"), ["call-good"]),
+     (("--user", "okafor", "--failed"), []),
+     (("--user", "okafo"), []),
+     (("--user", "okafor", "--until", "1h"), []),
      (("--until", "1h"), [])],
 )  # fmt: skip
 def test_sessions_are_filtered(
@@ -106,6 +110,7 @@ def test_filter_that_nothing_fits_is_named_as_a_reason(run: Run, calls: list[Cal
     assert run("sessions", "--slow", "9000") == (
         0, "", "no calls since 24h for which all of that holds: look elsewhere with --since, such as --since 7d\n",
     )  # fmt: skip
+    assert run("sessions", "--user", "nobody").err.endswith("such as --since 400d, which takes no longer\n")
 
 
 def test_sessions_go_on_after_a_cursor(run: Run, calls: list[CallBuilder]) -> None:
@@ -132,7 +137,7 @@ def test_no_calls_is_no_failure_and_says_what_to_do_on_stderr(run: Run, calls: l
 def test_show_prints_the_call_with_its_waterfall(run: Run, calls: list[CallBuilder]) -> None:
     ran = run("show", "call-good")
     assert (ran.status, ran.err) == (0, "")
-    assert ran.out.startswith("call-good · front-desk · host bot-1 · variant b · complete (27 events)\n")
+    assert ran.out.startswith("call-good · front-desk · host bot-1 · variant b · user okafor · complete (27 events)\n")
     assert ran.out.count("├") == 5
     assert run("show", "call-g") == ran
     assert run("show", "last") == ran

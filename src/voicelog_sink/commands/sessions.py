@@ -19,6 +19,7 @@ from voicelog_sink.reading import reading
 from voicelog_sink.render import Column, console, moment, ms, one_line, print_table, span, usd
 from voicelog_sink.rows import DAY_MS
 from voicelog_sink.summary import Summary
+from voicelog_sink.tables import SESSION_SUMMARIES
 from voicelog_sink.tally import COMPLETE, MISSING, SLOW_TURN_MS
 from voicelog_sink.wanted import Wanted
 
@@ -27,10 +28,14 @@ Examples:
   voicelog-sink sessions
   voicelog-sink sessions --since 7d --limit 100
   voicelog-sink sessions --slow --failed --provider openai
+  voicelog-sink sessions --user customer-81 --since 400d
   voicelog-sink sessions --since 7d --until 6d --text "sea view"
   voicelog-sink sessions --json | jq -r 'select(.errors > 0) | .session_id'
 
 """
+
+SUMMARY_DAYS = SESSION_SUMMARIES.lifetime_days
+"""How far back a person's calls are known."""
 
 COLUMNS = (
     Column("started (UTC)"), Column("session", shrink=True), Column("service", rank=5), Column("variant", rank=4),
@@ -57,6 +62,7 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--provider", help="With a stage of this provider"),
         click.option("--model", help="With a stage of this model"),
         click.option("--variant", help="Of this variant"),
+        click.option("--user", help="Of this person: the `user` of sessions, whole; found by an index, not by reading"),
         click.option(
             "--slow", "slow_ms", type=click.FloatRange(min=0), is_flag=False, flag_value=float(SLOW_TURN_MS),
             metavar="[MS]", help=slow,
@@ -111,7 +117,8 @@ def _nothing(since: str, wanted: Wanted, after: str | None) -> str:
     if after:
         return "no more calls: the list ends here"
     which = "" if wanted == Wanted() else " for which all of that holds"
-    return f"no calls since {since}{which}: look elsewhere with --since, such as --since 7d"
+    further = "7d" if wanted.user is None else f"{SUMMARY_DAYS}d, which takes no longer"
+    return f"no calls since {since}{which}: look elsewhere with --since, such as --since {further}"
 
 
 def _row(summary: Summary) -> list[Text | str]:
