@@ -52,6 +52,19 @@ def test_partitions_come_in_the_order_asked_for(store: Store) -> None:
     assert found == [(f"{mark}{number:02d}", seq) for number in reversed(range(40)) for seq in (1, 2)]
 
 
+def test_partitions_of_one_row_come_in_the_order_asked_for_too(store: Store) -> None:
+    mark, numbers = unique(), [*range(600, -1, -1), 7, 3, 3]
+    rows = [summary(f"{mark}{n}", 1, errors=n, ended_at=NOW_MS + n) for n in range(0, 600, 2)]
+    assert store.write([Row("session_summaries", v) for v in rows]) == []
+    asked = [{"session_id": f"{mark}{n}"} for n in numbers]
+    found = store.select("session_summaries", asked, names=("ended_at", "errors"), where=[("errors", ">=", 3)])
+    even = [n for n in numbers if n % 2 == 0 and n < 600]
+    assert list(found) == [{"ended_at": NOW_MS + n, "errors": n} for n in even if n >= 3]
+    whole_rows = store.select("session_summaries", asked[300:])
+    assert list(whole_rows) == [whole("session_summaries", **rows[n // 2]) for n in numbers[300:] if n % 2 == 0]
+    assert list(store.tuples("session_summaries", ("errors",), asked)) == [(n,) for n in even]
+
+
 @pytest.mark.parametrize(
     ("bounds", "expected"),
     [

@@ -103,6 +103,12 @@ def as_stored(source: str, names: Sequence[str]) -> Sequence[str]:
     return names
 
 
+def row_key(source: str) -> str | None:
+    """Return the column that is the whole key of the source's rows, None where the key has more."""
+    relation = relation_of(source)
+    return relation.partition_key[0] if len(relation.partition_key) == 1 and not relation.clustering else None
+
+
 def text_key(source: str, names: Sequence[str]) -> str:
     """Return the partition key, one column; raises ValueError for a key of more, and for `names` without texts."""
     relation = relation_of(source)

@@ -24,7 +24,7 @@ from voicelog_sink.stores.base import (
     Values,
 )  # fmt: skip
 from voicelog_sink.stores.lifetime import Lifetimes, born_column, is_over, wall_ms
-from voicelog_sink.stores.query import Condition, as_stored, plan
+from voicelog_sink.stores.query import Condition, as_stored
 from voicelog_sink.stores.schema import differences
 from voicelog_sink.stores.sqlite_rows import STATEMENTS, insert, inserts
 from voicelog_sink.stores.sqlite_schema import complete_table, complete_view, live_shape
@@ -215,10 +215,17 @@ class SqliteStore(Store):
         names: Sequence[str] | None = None,
     ) -> Iterator[Values]:
         """Yield rows partition by partition; see Store."""
-        for partition in partitions:
-            asked = plan(source, partition, since_ms=since_ms, until_ms=until_ms, limit=limit, where=where, names=names)
-            with self._errors():
-                yield from sqlite_query.rows(self._open_db().execute, asked)
+        with self._errors():
+            yield from sqlite_query.select(
+                self._open_db().execute,
+                source,
+                partitions,
+                since_ms=since_ms,
+                until_ms=until_ms,
+                limit=limit,
+                where=where,
+                names=names,
+            )
 
     def tuples(
         self,
@@ -231,10 +238,10 @@ class SqliteStore(Store):
     ) -> Iterator[tuple[Any, ...]]:
         """Yield some columns of rows; see Store."""
         names = as_stored(source, names)
-        for partition in partitions:
-            asked = plan(source, partition, since_ms=since_ms, until_ms=until_ms, names=names)
-            with self._errors():
-                yield from sqlite_query.tuples(self._open_db().execute, asked)
+        with self._errors():
+            yield from sqlite_query.tuples(
+                self._open_db().execute, source, partitions, since_ms=since_ms, until_ms=until_ms, names=names
+            )
 
     def texts(self, source: str, names: Sequence[str], partitions: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         """Yield the texts of each partition; see Store."""
