@@ -22,7 +22,7 @@ FIRST, MOST = 32, 256
 """Calls that are searched at once: few at first, since the next may be what is looked for."""
 
 GoOn = Callable[[Values], bool]
-"""Told of the last row that was searched; says whether to search on."""
+"""Told of the last row that was searched, where there may be more; says whether to search on."""
 
 
 def saying(store: Store, listed: Iterator[Values], text: str, go_on: GoOn) -> Iterator[list[Values]]:
@@ -33,7 +33,7 @@ def saying(store: Store, listed: Iterator[Values], text: str, go_on: GoOn) -> It
     sought, size = text.casefold(), FIRST
     while some := list(islice(listed, size)):
         yield _saying(store, some, sought)
-        if not go_on(some[-1]):
+        if len(some) < size or not go_on(some[-1]):
             return
         size = min(size * 2, MOST)
 

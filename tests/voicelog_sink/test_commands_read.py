@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import attrs
@@ -14,10 +17,12 @@ from tests.builders import CallBuilder, realistic_call, sqlite_store, store_call
 from tests.voicelog_sink.ran import Ran, Run
 
 from voicelog_sink.cli import main
+from voicelog_sink.commands.sessions import Search
 from voicelog_sink.commands.stats import redraw
+from voicelog_sink.queries import Place
 from voicelog_sink.shapes import moment
 from voicelog_sink.stats import StatsRow
-from voicelog_sink.summary import Summary, summarise
+from voicelog_sink.summary import Summary, summarise, summary_rows
 
 
 def words(text: str) -> list[str]:
@@ -120,6 +125,42 @@ def test_sessions_go_on_after_a_cursor(run: Run, calls: list[CallBuilder]) -> No
     assert [s["session_id"] for s in run("sessions", "--after", whole["cursor"], "--json").objects] == ["call-trouble"]
     (last,) = run("sessions", "--after", whole["cursor"], "--json").objects
     assert run("sessions", "--after", last["cursor"]) == (0, "", "no more calls: the list ends here\n")
+
+
+@pytest.fixture
+def many(path: Path, start_us: int) -> None:
+    """Forty calls of which the third and the last one are of the same person; without their events."""
+    store = sqlite_store(path, lambda: int(time.time() * 1000))
+    for n in range(40):
+        call = CallBuilder(f"call-{n:02d}", start_us=start_us - n * 1000, user_id="okafor" if n in (2, 39) else None)
+        call.started()
+        summary = summarise(call.events)
+        assert summary is not None
+        store.write(summary_rows(summary))
+    store.close()
+
+
+@pytest.mark.parametrize("how", [(), ("--json",)])
+def test_search_whose_time_is_over_says_how_far_it_came(run: Run, many: None, start_us: int, how: tuple[str]) -> None:
+    ran = run("sessions", "--text", "okafor", "--seconds", "0", *how)
+    reached_ms = start_us // 1000 - 31
+    after = f"{reached_ms}:call-31"
+    at = f"{datetime.fromtimestamp(reached_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
+    assert ran.err == f"searched back to {at} UTC and no further: go on with --after {after}\n"
+    assert ran.status == 0
+    assert "call-02" in ran.out
+    assert "call-39" not in ran.out
+    (found,) = run("sessions", "--text", "okafor", "--seconds", "0", "--after", after, "--json").objects
+    assert found["session_id"] == "call-39"
+
+
+def test_signal_ends_a_search_with_what_was_found() -> None:
+    search, place = Search(0, 100, 60), Place(50, "call-1")
+    with search.begun():
+        assert search.go_on(place)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert not search.go_on(place)
+    assert search.is_interrupted
 
 
 def test_no_calls_is_no_failure_and_says_what_to_do_on_stderr(run: Run, calls: list[CallBuilder]) -> None:

@@ -16,7 +16,7 @@ from tests.builders import START_US, CallBuilder, realistic_call, sqlite_store, 
 from voicelog.settings import load
 from voicelog_sink.calls import call_of
 from voicelog_sink.listing import PAGE
-from voicelog_sink.queries import NoSuchSession, Place, call, find, sessions, sessions_page
+from voicelog_sink.queries import NoSuchSession, Page, Place, call, find, sessions, sessions_page
 from voicelog_sink.rows import DAY_MS, rows_of
 from voicelog_sink.stores.base import Row, Values
 from voicelog_sink.stores.sqlite import SqliteStore
@@ -196,11 +196,11 @@ def says_by_hand(summary: Summary, rows: list[Values], text: str) -> bool:
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.integers(), st.sampled_from([1, 60]), st.none() | st.text(st.sampled_from(LETTERS), min_size=1, max_size=2),
-    names, names, st.integers(1, 40), st.sampled_from([1, 4, 50]),
+    names, names, st.integers(1, 40), st.sampled_from([1, 4, 50]), st.booleans(),
 )  # fmt: skip
 def test_pages_of_any_search_are_what_looking_through_every_call_finds(
     tmp_path_factory: pytest.TempPathFactory, seed: int, count: int, text: str | None, user: str | None,
-    variant: str | None, limit: int, days: int,
+    variant: str | None, limit: int, days: int, stops: bool,
 ) -> None:  # fmt: skip
     store, calls = sqlite_store(tmp_path_factory.mktemp("search") / "calls.db"), list(spoken_calls(seed, count))
     store.write([row for summary, _ in calls for row in summary_rows(summary)])
@@ -213,11 +213,11 @@ def test_pages_of_any_search_are_what_looking_through_every_call_finds(
         and (text is None or says_by_hand(summary, rows, text))
     ]  # fmt: skip
     found: list[Summary] = []
-    page = sessions_page(store, since_ms, NOW + 1, limit, wanted)
+    page = sessions_page(store, since_ms, NOW + 1, limit, wanted, go_on=lambda _: not stops)
     while page.after:
-        assert len(page.calls) == limit
+        assert len(page.calls) == limit or (page.searched_to is not None and stops)
         found += page.calls
-        page = sessions_page(store, since_ms, NOW + 1, limit, wanted, page.after)
+        page = sessions_page(store, since_ms, NOW + 1, limit, wanted, page.after, go_on=lambda _: not stops)
     assert [*found, *page.calls] == expected
     store.close()
 
@@ -313,6 +313,16 @@ def test_wrong_cursor_says_what_was_expected(store: SqliteStore, token: str) -> 
 @given(st.integers(0, 10**15 - 1), st.text(min_size=1))
 def test_cursor_of_any_call_is_read_again(started_at: int, session_id: str) -> None:
     assert Place.read(Place(started_at, session_id).token) == Place(started_at, session_id)
+
+
+def test_search_that_is_stopped_says_how_far_it_came_and_goes_on_from_there(store: SqliteStore) -> None:
+    calls = [called(f"call-{n:02d}", started_at=NOW - n, user_id="okafor" if n in (3, 50) else None) for n in range(60)]
+    store.write([row for call in calls for row in summary_rows(call)])
+    places: list[Place] = []
+    first = sessions_page(store, NOW - 100, NOW + 1, 20, Wanted(text="okafor"), go_on=places.append)  # type: ignore[arg-type]
+    assert (first.calls, first.searched_to, first.after) == ((calls[3],), NOW - 31, f"{NOW - 31}:call-31")
+    assert places == [Place(NOW - 31, "call-31")]
+    assert sessions_page(store, NOW - 100, NOW + 1, 20, Wanted(text="okafor"), first.after) == Page((calls[50],), None)
 
 
 # --- what the list leaves out

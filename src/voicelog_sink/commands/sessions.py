@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import click
@@ -12,12 +14,15 @@ from rich.text import Text
 
 from voicelog.settings import Settings
 from voicelog_sink import shapes
+from voicelog_sink.cli import INTERRUPTED
 from voicelog_sink.options import STORE_SETTINGS, secrets_epilog, with_settings
 from voicelog_sink.period import period_ms, since_option, until_option
-from voicelog_sink.queries import Place, sessions_page
+from voicelog_sink.progress import progress
+from voicelog_sink.queries import Page, Place, sessions_page
 from voicelog_sink.reading import reading
 from voicelog_sink.render import Column, console, moment, ms, one_line, print_table, span, usd
 from voicelog_sink.rows import DAY_MS
+from voicelog_sink.signals import stop_on_signals
 from voicelog_sink.summary import Summary
 from voicelog_sink.tables import SESSION_SUMMARIES
 from voicelog_sink.tally import COMPLETE, MISSING, SLOW_TURN_MS
@@ -82,10 +87,20 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
 @filters
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Most calls to list")
 @click.option("--after", callback=checked_after, metavar="CURSOR", help="Go on after this call's `cursor`")
+@click.option(
+    "--seconds", type=click.FloatRange(min=0), help="Search for --text no longer than that, and say how far it came"
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, each with its `cursor`")
 @with_settings(*STORE_SETTINGS)
 def command(
-    settings: Settings, since: str, until: str | None, limit: int, after: str | None, as_json: bool, **given: Any
+    settings: Settings,
+    since: str,
+    until: str | None,
+    limit: int,
+    after: str | None,
+    seconds: float | None,
+    as_json: bool,
+    **given: Any,
 ) -> int:
     """List the calls, newest first: how long, how slow, what went wrong, what it cost.
 
@@ -93,24 +108,60 @@ def command(
     (2 s) or more; in "cut in" turns the user spoke into the bot's speech. A call shows up a minute after it began.
 
     Filters are joined: a call is listed when each of them holds. --text looks, whatever the case, in what was heard,
-    answered, spoken and logged, in error messages, and in the call's id, user, end and attributes.
+    answered, spoken and logged, in error messages, and in the call's id, user, end and attributes. Ctrl-C ends such a
+    search with what it has found, and says how to go on.
     """
     wanted = Wanted(**given)
     period = period_ms(since, until, int(time.time() * 1000), DAY_MS)
-    with reading(settings) as store:
-        page = sessions_page(store, *period, limit, wanted, after)
-    if not page.calls:
+    search = Search(*period, math.inf if seconds is None else seconds)
+    with reading(settings) as store, search.begun() if wanted.text else nullcontext():
+        page = sessions_page(store, *period, limit, wanted, after, search.go_on)
+    _print(page, as_json)
+    if page.after and page.searched_to is not None:
+        click.echo(_stopped(page.after, page.searched_to), err=True)
+    elif not page.calls:
         click.echo(_nothing(since, wanted, after), err=True)
-    elif as_json:
+    elif page.after and not as_json:
+        click.echo(f"there are more: go on with --after {shlex.quote(page.after)}, or take a higher --limit", err=True)
+    return INTERRUPTED if search.is_interrupted else 0
+
+
+class Search:
+    """A search through texts, which ends when its time is over or a signal comes; on a terminal it draws a bar."""
+
+    def __init__(self, since_ms: int, until_ms: int, seconds: float) -> None:
+        """Search back from the one moment to the other."""
+        self._length_ms, self._reached_ms = until_ms - since_ms, until_ms
+        self._end_s = time.monotonic() + seconds
+        self._tell: Callable[..., object] = lambda _: None
+        self.is_interrupted = False
+
+    @contextmanager
+    def begun(self) -> Iterator[None]:
+        """Draw the bar, and let the first signal end the search, a second one the process."""
+        with progress("searching", self._length_ms) as self._tell, stop_on_signals(self._interrupt):
+            yield
+
+    def _interrupt(self) -> None:
+        self.is_interrupted = True
+
+    def go_on(self, place: Place) -> bool:
+        """Say whether to search on from this place."""
+        self._tell(self._reached_ms - place.started_at)
+        self._reached_ms = place.started_at
+        return not self.is_interrupted and time.monotonic() < self._end_s
+
+
+def _print(page: Page, as_json: bool) -> None:
+    if as_json:
         for summary in page.calls:
             click.echo(shapes.line(shapes.listed_shape(summary)))
-    else:
+    elif page.calls:
         print_table(console(table=True), COLUMNS, [_row(summary) for summary in page.calls])
-        if page.after:
-            click.echo(
-                f"there are more: go on with --after {shlex.quote(page.after)}, or take a higher --limit", err=True
-            )
-    return 0
+
+
+def _stopped(after: str, searched_to: int) -> str:
+    return f"searched back to {moment(searched_to)} UTC and no further: go on with --after {shlex.quote(after)}"
 
 
 def _nothing(since: str, wanted: Wanted, after: str | None) -> str:
