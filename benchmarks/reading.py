@@ -123,7 +123,8 @@ def of_lists(store: Store, days: int) -> Iterator[Asked]:
         yield page(f"failed, b, a service, {what}", since, failed=True, variant="b", service="orders")
         yield page(f"a model of 1 call in 1,000, {what}", since, model=RARE_MODEL)
         yield page(f"a text of every third call, {what}", since, text="free table")
-        yield page(f"a user's, {what}", since, text=user_id)
+        yield page(f"a user's, {what}", since, user=user_id)
+        yield page(f"a user's, by text, {what}", since, text=user_id)
         yield page(f"a text of 1 call in 1,000, {what}", since, text=RARE_TEXT)
     session_id = newest[-1].session_id
     yield Asked("show: one call", LIST_MS, lambda: 1 if call(store, session_id) else 0)

@@ -226,14 +226,14 @@ def test_text_is_found_whatever_the_case_in_what_was_said_and_in_the_summary(sto
     said = short_call("call-said", START_US)
     said.stage("stt", 5, 1, transcript="And for Sunday?"), said.stage("tts", 7, 1, text="GRÜSS Gott")
     known = CallBuilder("call-known", start_us=START_US, user_id="okafor", stream_id="00000000000000ff")
-    known.started(attributes={"tenant": {"name": "Trattoria", "tables": [2, None]}})
+    known.started(attributes={"tenant": {"name": "Trattoria Weiß", "tables": [2, None]}})
     store_calls(store, [said, known])
 
     def found(text: str) -> list[str]:
         return [call.session_id for call in sessions(store, NOW, NOW + 1, 10, Wanted(text=text))]
 
     assert found("for sunday") == found("grüß") == found("CALL-SAID") == ["call-said"]
-    assert found("OKAFOR") == found("trattoria") == ["call-known"]
+    assert found("OKAFOR") == found("trattoria weiss") == ["call-known"]
     assert found("call") == ["call-known", "call-said"]
     assert found("monday") == found("None") == []
 
