@@ -119,9 +119,9 @@ def sessions_page(
     stopped: list[Place] = []
 
     def asked(place: Place) -> bool:
-        if goes_on := go_on(place):
-            return True
-        stopped.append(place)
+        goes_on = go_on(place)
+        if not goes_on:
+            stopped.append(place)
         return goes_on
 
     begin = Place.read(after) if after else None
