@@ -214,7 +214,8 @@ SETTINGS: tuple[Setting, ...] = (
             "memory for calls of which it is not yet known whether they are kept; a call that does not fit is kept",
             "library"),
     Setting("slow_turn_ms", _positive, 2_000, "ms",
-            "user_bot_latency_ms from which on a turn is slow: sampling keeps its call, the sink's summaries count it"),
+            "user_bot_latency_ms from which on a turn is slow: sampling keeps its call, the sink's summaries count it, "
+            "`sessions --slow` lists it"),
     Setting("prices", str, "", "", "price table for cost_usd: a TOML or JSON file; in code also a dict", "library",
             takes=_prices_given),
     Setting("otel_spans", _bool, True, "",

@@ -27,6 +27,7 @@ from voicelog_sink.tables import (
     VOICE_INTERACTIONS,
     Table,
 )
+from voicelog_sink.tally import SLOW_TURN_MS
 
 CALLS_AT_ONCE = 32
 PARTITIONS_AT_ONCE = 256
@@ -38,14 +39,14 @@ Rows = Iterator[Values]
 class Export:
     """One thing that can be exported, in rows of `table`.
 
-    `between(store, since_ms, until_ms)` gives those from `since_ms` (inclusive) to `until_ms` (exclusive), `of_call`
-    those of one call, and `json` a row's line.
+    `between(store, since_ms, until_ms)` gives those from `since_ms` (inclusive) to `until_ms` (exclusive),
+    `of_call(store, session_id, slow_turn_ms)` those of one call, and `json` a row's line.
     """
 
     name: str
     table: Table
     between: Callable[[Store, int, int], Rows]
-    of_call: Callable[[Store, str], Rows]
+    of_call: Callable[[Store, str, float], Rows]
     json: Callable[[Values], bytes]
 
 
@@ -61,7 +62,7 @@ def events_between(store: Store, since_ms: int, until_ms: int) -> Rows:
     yield from _events(store, (each for each in pending if _began(store, each, since_ms, until_ms)))
 
 
-def events_of_call(store: Store, session_id: str) -> Rows:
+def events_of_call(store: Store, session_id: str, _slow_turn_ms: float = SLOW_TURN_MS) -> Rows:
     """Yield a call's events, in order."""
     return store.select(VOICE_INTERACTIONS.name, [{"session_id": session_id}])
 
@@ -94,9 +95,9 @@ def calls_between(store: Store, since_ms: int, until_ms: int) -> Rows:
         yield summary_rows(summary)[0].values
 
 
-def summary_of_call(store: Store, session_id: str) -> Rows:
-    """Yield a call's summary, made from its events while there are any."""
-    summary = summarise(event_of(row) for row in events_of_call(store, session_id))
+def summary_of_call(store: Store, session_id: str, slow_turn_ms: float = SLOW_TURN_MS) -> Rows:
+    """Yield a call's summary, made from its events while there are any: a turn of `slow_turn_ms` or more is slow."""
+    summary = summarise((event_of(row) for row in events_of_call(store, session_id)), slow_turn_ms)
     if summary:
         yield summary_rows(summary)[0].values
     else:
@@ -115,10 +116,10 @@ def _by_time(table: Table, period: str, period_of: Callable[[int], str]) -> Call
     return between
 
 
-def _of_call(table: Table) -> Callable[[Store, str], Rows]:
+def _of_call(table: Table) -> Callable[[Store, str, float], Rows]:
     """Return what yields a call's rows of a table that is not ordered by call: they are made anew from its events."""
 
-    def of_call(store: Store, session_id: str) -> Rows:
+    def of_call(store: Store, session_id: str, _slow_turn_ms: float = SLOW_TURN_MS) -> Rows:
         blank = dict.fromkeys(table.columns)
         for row in events_of_call(store, session_id):
             yield from ({**blank, **made.values} for made in rows_of(event_of(row)) if made.table == table.name)

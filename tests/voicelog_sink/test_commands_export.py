@@ -84,6 +84,19 @@ def test_sessions_are_the_shapes_that_sessions_prints(run: Run, calls: list[Call
     assert [json.loads(line) for line in run("export", "--table", "sessions").out.splitlines()] == expected
 
 
+def test_summary_of_one_call_counts_slow_turns_by_the_setting(
+    run: Run, calls: list[CallBuilder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow_turns(*arguments: str) -> int:
+        (summary,) = run("export", "--table", "sessions", "--session", "call-trouble", *arguments).objects
+        return int(summary["slow_turns"])
+
+    assert slow_turns() == 1
+    assert slow_turns("--slow-turn-ms", "2901") == 0
+    monkeypatch.setenv("VOICELOG_SLOW_TURN_MS", "500")
+    assert slow_turns() == 2
+
+
 def test_rows_have_their_moment_in_microseconds_and_json_as_json(
     run: Run, calls: list[CallBuilder], tmp_path: Path
 ) -> None:

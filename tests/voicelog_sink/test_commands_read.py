@@ -111,6 +111,19 @@ def test_sessions_are_filtered(
     assert [shape["session_id"] for shape in run("sessions", *filters, "--json").objects] == expected
 
 
+def test_slow_without_a_length_is_what_the_setting_says(
+    run: Run, calls: list[CallBuilder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(*arguments: str) -> list[str]:
+        return [shape["session_id"] for shape in run("sessions", "--json", *arguments).objects]
+
+    assert found("--slow", "--slow-turn-ms", "1100") == ["call-good", "call-trouble"]
+    assert found("--slow", "--slow-turn-ms", "1200") == ["call-trouble"]
+    monkeypatch.setenv("VOICELOG_SLOW_TURN_MS", "2901")
+    assert found("--slow") == []
+    assert found("--slow", "2900") == ["call-trouble"]
+
+
 def test_filter_that_nothing_fits_is_named_as_a_reason(run: Run, calls: list[CallBuilder]) -> None:
     assert run("sessions", "--slow", "9000") == (
         0, "", "no calls since 24h for which all of that holds: look elsewhere with --since, such as --since 7d\n",

@@ -27,6 +27,8 @@ from voicelog_sink.render import console, count
 from voicelog_sink.rows import DAY_MS
 from voicelog_sink.stores.base import Store
 
+SETTINGS = (*STORE_SETTINGS, "slow_turn_ms")
+
 EXAMPLE = """\b
 Examples:
   voicelog-sink export --since 7d --format parquet -o calls.parquet
@@ -43,7 +45,7 @@ TELL_EVERY = 500
 """Rows between two looks of the progress bar."""
 
 
-@click.command(epilog=EXAMPLE + secrets_epilog(*STORE_SETTINGS))
+@click.command(epilog=EXAMPLE + secrets_epilog(*SETTINGS))
 @since_option
 @until_option
 @click.option("--session", help="Only this call: its id, enough of its beginning, or `last`; instead of a period")
@@ -53,7 +55,7 @@ TELL_EVERY = 500
 )
 @click.option("-o", "--output", default=STDOUT, show_default=True, metavar="FILE", help="The file, or - for stdout")
 @click.option("--json", "as_json", is_flag=True, help="Say what was written in a JSON object; needs -o FILE")
-@with_settings(*STORE_SETTINGS)
+@with_settings(*SETTINGS)
 def command(
     settings: Settings,
     since: str,
@@ -71,11 +73,10 @@ def command(
     with a time in the period, those of no call too. A file appears under its name when it is whole, or not at all.
     """  # fmt: skip
     _check_use(session, file_format, output, as_json)
-    now_ms = int(time.time() * 1000)
-    period = period_ms(since, until, now_ms, DAY_MS)
+    period = period_ms(since, until, int(time.time() * 1000), DAY_MS)
     export = EXPORTS[table]
     with reading(settings) as store:
-        rows = _of_call(store, export, session, now_ms) if session else export.between(store, *period)
+        rows = _of_call(store, export, session, settings.slow_turn_ms) if session else export.between(store, *period)
         if output == STDOUT:
             stdout = sys.stdout.buffer
             _write(FORMATS[file_format], export, rows, stdout)
@@ -108,8 +109,8 @@ def _check_use(session: str | None, file_format: str, output: str, as_json: bool
             raise click.UsageError(message)
 
 
-def _of_call(store: Store, export: Export, session: str, now_ms: int) -> Rows:
-    return export.of_call(store, find(store, session, now_ms))
+def _of_call(store: Store, export: Export, session: str, slow_turn_ms: float) -> Rows:
+    return export.of_call(store, find(store, session, int(time.time() * 1000)), slow_turn_ms)
 
 
 def _write(make: Format, export: Export, rows: Rows, file: IO[bytes]) -> int:

@@ -25,8 +25,12 @@ from voicelog_sink.rows import DAY_MS
 from voicelog_sink.signals import stop_on_signals
 from voicelog_sink.summary import Summary
 from voicelog_sink.tables import SESSION_SUMMARIES
-from voicelog_sink.tally import COMPLETE, MISSING, SLOW_TURN_MS
+from voicelog_sink.tally import COMPLETE, MISSING
 from voicelog_sink.wanted import Wanted
+
+SETTINGS = (*STORE_SETTINGS, "slow_turn_ms")
+BY_SETTING = object()
+"""What `--slow` is without MS."""
 
 EXAMPLE = """\b
 Examples:
@@ -51,6 +55,14 @@ COLUMNS = (
 )  # fmt: skip
 
 
+class SlowMs(click.FloatRange):
+    """A length in milliseconds, or what the setting says."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the length, or BY_SETTING as it is."""
+        return value if value is BY_SETTING else super().convert(value, param, ctx)
+
+
 def checked_after(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """Return the token; raises BadParameter for one that is none."""
     try:
@@ -61,7 +73,6 @@ def checked_after(context: click.Context, parameter: click.Parameter, value: str
 
 def filters(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options of `Wanted`."""
-    slow = f"With a turn of at least MS milliseconds; {SLOW_TURN_MS} without MS"
     options = (
         click.option("--service", help="Of this service"),
         click.option("--provider", help="With a stage of this provider"),
@@ -69,8 +80,8 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--variant", help="Of this variant"),
         click.option("--user", help="Of this person: the `user` of sessions, whole; found by an index, not by reading"),
         click.option(
-            "--slow", "slow_ms", type=click.FloatRange(min=0), is_flag=False, flag_value=float(SLOW_TURN_MS),
-            metavar="[MS]", help=slow,
+            "--slow", "slow_ms", type=SlowMs(min=0), is_flag=False, flag_value=BY_SETTING, metavar="[MS]",
+            help="With a turn of at least MS milliseconds; without MS of at least slow_turn_ms",
         ),
         click.option("--failed", is_flag=True, help="With an error, or a stage that failed"),
         click.option("--interrupted", is_flag=True, help="With a turn in which the user spoke into the bot's speech"),
@@ -81,7 +92,7 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.command(epilog=EXAMPLE + secrets_epilog(*STORE_SETTINGS))
+@click.command(epilog=EXAMPLE + secrets_epilog(*SETTINGS))
 @since_option
 @until_option
 @filters
@@ -91,7 +102,7 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
     "--seconds", type=click.FloatRange(min=0), help="Search for --text no longer than that, and say how far it came"
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, each with its `cursor`")
-@with_settings(*STORE_SETTINGS)
+@with_settings(*SETTINGS)
 def command(
     settings: Settings,
     since: str,
@@ -105,12 +116,14 @@ def command(
     """List the calls, newest first: how long, how slow, what went wrong, what it cost.
 
     p50 and max are of user_bot_latency_ms, over the turns whose quality is ok; a slow turn took the sink's slow_turn_ms
-    (2 s) or more; in "cut in" turns the user spoke into the bot's speech. A call shows up a minute after it began.
+    or more; in "cut in" turns the user spoke into the bot's speech. A call shows up a minute after it began.
 
     Filters are joined: a call is listed when each of them holds. --text looks, whatever the case, in what was heard,
     answered, spoken and logged, in error messages, and in the call's id, user, end and attributes. Ctrl-C ends such a
     search with what it has found, and says how to go on.
     """
+    if given["slow_ms"] is BY_SETTING:
+        given["slow_ms"] = float(settings.slow_turn_ms)
     wanted = Wanted(**given)
     period = period_ms(since, until, int(time.time() * 1000), DAY_MS)
     search = Search(*period, math.inf if seconds is None else seconds)
