@@ -40,7 +40,8 @@ class Export:
     """One thing that can be exported, in rows of `table`.
 
     `between(store, since_ms, until_ms)` gives those from `since_ms` (inclusive) to `until_ms` (exclusive),
-    `of_call(store, session_id, slow_turn_ms)` those of one call, and `json` a row's line.
+    `of_call(store, session_id, slow_turn_ms)` those of one call, and `json` a row's line. Where those of a period come
+    newest first, `newest_first_by` is the column that tells how far back they are, about.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Export:
     between: Callable[[Store, int, int], Rows]
     of_call: Callable[[Store, str, float], Rows]
     json: Callable[[Values], bytes]
+    newest_first_by: str | None = None
 
 
 def events_between(store: Store, since_ms: int, until_ms: int) -> Rows:
@@ -148,9 +150,9 @@ EXPORTS: dict[str, Export] = {
     export.name: export
     for export in (
         Export(name="events", table=VOICE_INTERACTIONS, between=events_between, of_call=events_of_call,
-               json=_event_json),
+               json=_event_json, newest_first_by="ts"),
         Export(name="sessions", table=SESSION_SUMMARIES, between=calls_between, of_call=summary_of_call,
-               json=_summary_json),
+               json=_summary_json, newest_first_by="started_at"),
         _parts("metrics", PERFORMANCE_METRICS, "hour", hour_of),
         _parts("errors", ERROR_LOGS, "hour", hour_of),
         _parts("health", SYSTEM_HEALTH, "day", day_of),

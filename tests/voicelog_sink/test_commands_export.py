@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -251,12 +252,30 @@ def test_parquet_goes_into_a_pipe_and_not_onto_a_terminal(calls: list[CallBuilde
     assert b"--format parquet is binary and stdout is a terminal: expected -o FILE, or a pipe" in err
 
 
-def test_rows_are_counted_on_a_terminal_and_not_in_what_is_exported(calls: list[CallBuilder], path: Path) -> None:
+def drawn(path: Path, *arguments: str, **given: Any) -> tuple[bytes, bytes]:
+    """Return what an export printed, and what it drew on stderr, a terminal."""
     main_end, other_end = os.openpty()
-    command = [sys.executable, "-m", "voicelog_sink", "export", "--store", f"sqlite:///{path}"]
-    done = subprocess.run(command, env=environment() | {"TERM": "xterm"}, stdout=subprocess.PIPE, stderr=other_end)
-    os.close(other_end)
-    told = os.read(main_end, 10_000)
-    os.close(main_end)
-    assert (done.returncode, done.stdout.count(b"\n")) == (0, 41)
+    command = [sys.executable, "-m", "voicelog_sink", "export", *arguments, "--store", f"sqlite:///{path}"]
+    there = environment() | {"TERM": "xterm", "COLUMNS": "120"}
+    done = subprocess.run(command, env=there, stderr=other_end, **({"stdout": subprocess.PIPE} | given))
+    os.set_blocking(main_end, False)
+    told = b""
+    with contextlib.suppress(BlockingIOError):
+        told = os.read(main_end, 100_000)
+    os.close(main_end), os.close(other_end)
+    assert done.returncode == 0
+    return done.stdout, told
+
+
+def test_rows_are_told_of_on_a_terminal_and_not_in_what_is_exported(calls: list[CallBuilder], path: Path) -> None:
+    out, told = drawn(path)
+    assert out.count(b"\n") == 41
     assert b"no events yet" in told
+
+
+def test_rows_that_are_printed_on_a_terminal_have_no_bar_among_them(calls: list[CallBuilder], path: Path) -> None:
+    main_end, other_end = os.openpty()
+    _, told = drawn(path, "--table", "sessions", stdout=other_end)
+    printed = os.read(main_end, 100_000)
+    os.close(main_end), os.close(other_end)
+    assert (printed.count(b"\n"), told) == (2, b"")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import IO
 
 import click
 from click.core import ParameterSource
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from voicelog.settings import Settings
 from voicelog_sink import shapes
@@ -19,11 +18,12 @@ from voicelog_sink.export import EXPORTS, Export, Rows
 from voicelog_sink.export_file import whole_file
 from voicelog_sink.export_formats import Csv, JsonLines, Writer
 from voicelog_sink.export_parquet import Parquet, pyarrow
+from voicelog_sink.export_progress import told
 from voicelog_sink.options import STORE_SETTINGS, secrets_epilog, with_settings
 from voicelog_sink.period import period_ms, since_option, until_option
 from voicelog_sink.queries import find
 from voicelog_sink.reading import reading
-from voicelog_sink.render import console, count
+from voicelog_sink.render import count
 from voicelog_sink.rows import DAY_MS
 from voicelog_sink.stores.base import Store
 
@@ -41,8 +41,6 @@ Format = Callable[[Export, IO[bytes]], Writer]
 
 FORMATS: dict[str, Format] = {"jsonl": JsonLines, "csv": Csv, "parquet": Parquet}
 STDOUT = "-"
-TELL_EVERY = 500
-"""Rows between two looks of the progress bar."""
 
 
 @click.command(epilog=EXAMPLE + secrets_epilog(*SETTINGS))
@@ -73,17 +71,20 @@ def command(
     with a time in the period, those of no call too. A file appears under its name when it is whole, or not at all.
     """  # fmt: skip
     _check_use(session, file_format, output, as_json)
-    period = period_ms(since, until, int(time.time() * 1000), DAY_MS)
-    export = EXPORTS[table]
+    since_ms, until_ms = period_ms(since, until, int(time.time() * 1000), DAY_MS)
+    export, end_ms = EXPORTS[table], None if session else since_ms
     with reading(settings) as store:
-        rows = _of_call(store, export, session, settings.slow_turn_ms) if session else export.between(store, *period)
+        if session:
+            rows = _of_call(store, export, session, settings.slow_turn_ms)
+        else:
+            rows = export.between(store, since_ms, until_ms)
         if output == STDOUT:
             stdout = sys.stdout.buffer
-            _write(FORMATS[file_format], export, rows, stdout)
+            _write(FORMATS[file_format], export, rows, end_ms, stdout)
             stdout.flush()
             return 0
         with whole_file(output) as file:
-            written = _write(FORMATS[file_format], export, rows, file)
+            written = _write(FORMATS[file_format], export, rows, end_ms, file)
             size_bytes = file.tell() if file.seekable() else None
     if as_json:
         click.echo(shapes.line(shapes.export_shape(table, file_format, written, os.path.abspath(output), size_bytes)))
@@ -113,13 +114,13 @@ def _of_call(store: Store, export: Export, session: str, slow_turn_ms: float) ->
     return export.of_call(store, find(store, session, int(time.time() * 1000)), slow_turn_ms)
 
 
-def _write(make: Format, export: Export, rows: Rows, file: IO[bytes]) -> int:
-    """Write every row and return how many there were."""
+def _write(make: Format, export: Export, rows: Rows, end_ms: int | None, file: IO[bytes]) -> int:
+    """Write every row and return how many there were; a terminal shows the rows alone, no bar among them."""
     writer = make(export, file)
     try:
-        with _told(rows, export.name) as told:
+        with nullcontext(rows) if file.isatty() else told(rows, export, end_ms) as passing:
             written = 0
-            for row in told:
+            for row in passing:
                 writer.write(row)
                 written += 1
         writer.finish()
@@ -127,22 +128,3 @@ def _write(make: Format, export: Export, rows: Rows, file: IO[bytes]) -> int:
         writer.abandon()
         raise
     return written
-
-
-@contextmanager
-def _told(rows: Rows, name: str) -> Iterator[Rows]:
-    """Give the rows, counted on a terminal while they go by. How many there will be is not known beforehand."""
-    if not sys.stderr.isatty():
-        yield rows
-        return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console(sys.stderr), transient=True) as progress:
-        yield _counted(rows, name, progress)
-
-
-def _counted(rows: Rows, name: str, progress: Progress) -> Rows:
-    task = progress.add_task(f"no {name} yet", total=None)
-    for number, row in enumerate(rows, 1):
-        if number % TELL_EVERY == 0:
-            progress.update(task, description=f"{number:,} {name}")
-        yield row
