@@ -31,12 +31,17 @@ from voicelog_sink.watermark import Ticket
 PIPELINE = Pipeline(10**6, 90)
 
 
-@pytest.mark.parametrize("every_s", [1e9, 20.0], ids=["once", "again and again"])
-def test_partitions_that_come_lead_to_one_look_more_and_put_off_none(
-    monkeypatch: pytest.MonkeyPatch, every_s: float
-) -> None:
-    now, looks = SimpleNamespace(s=1000.0), []
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The keeper's clocks, both: `s` is seconds, which pass when a test says so."""
+    now = SimpleNamespace(s=1000.0)
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now.s, time=lambda: now.s))
+    return now
+
+
+@pytest.mark.parametrize("every_s", [1e9, 20.0], ids=["once", "again and again"])
+def test_partitions_that_come_lead_to_one_look_more_and_put_off_none(now: SimpleNamespace, every_s: float) -> None:
+    looks: list[float] = []
     deriver: Any = SimpleNamespace(adopt=lambda _: looks.append(now.s), run_due=lambda _, idle: 0)
     store: Any = SimpleNamespace(ping=lambda: None, partitions=lambda _: [], select=lambda *_: [],
                                  keep_for=lambda _: None)  # fmt: skip
@@ -67,10 +72,8 @@ def test_it_is_idle_where_no_batch_came_since_it_last_rested(tmp_path: Path, mon
 
 
 def test_what_was_erased_is_read_again_every_while_and_an_outage_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, now: SimpleNamespace
 ) -> None:
-    now = SimpleNamespace(s=1000.0)
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now.s, time=lambda: now.s))
     store, pipeline = sqlite_store(tmp_path / "calls.db"), Pipeline(10**6, 90)
     keeper, erasures = keeper_of(store, pipeline, Status()), pipeline.erasures
     keeper.rest()
@@ -86,11 +89,7 @@ def test_what_was_erased_is_read_again_every_while_and_an_outage_changes_nothing
     assert erasures
 
 
-def test_rule_that_changes_is_gone_by_soon_and_an_outage_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = SimpleNamespace(s=1000.0)
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now.s, time=lambda: now.s))
+def test_rule_that_changes_is_gone_by_soon_and_an_outage_changes_nothing(tmp_path: Path, now: SimpleNamespace) -> None:
     store, pipeline = sqlite_store(tmp_path / "calls.db"), Pipeline(10**6, 90)
     keeper, retention = keeper_of(store, pipeline, Status()), pipeline.retention
     keeper.rest()
