@@ -18,7 +18,7 @@ from voicelog_sink import restore as module
 from voicelog_sink.backup_manifest import BackupRefused, complete
 from voicelog_sink.backup_parquet import batches
 from voicelog_sink.derived import Deriver
-from voicelog_sink.erasures import Erasure, Erasures
+from voicelog_sink.erasures import Erasure, Erasures, Kind
 from voicelog_sink.forget import erase, forget
 from voicelog_sink.restore_chunks import Chunk, chunks
 from voicelog_sink.restore_gate import Gate
@@ -276,13 +276,16 @@ def test_erased_persons_calls_of_before_stay_away_in_every_table_and_are_written
 def test_person_who_is_erased_in_the_backup_loses_the_calls_that_only_the_store_knows(
     target: SqliteStore, tmp_path: Path
 ) -> None:
-    calls = some_calls(3)
+    """And keeps a call that began after it."""
+    calls = some_calls(6)
     other = fresh(tmp_path / "other.db")
-    other.write([Erasure("user", "user-2", now_ms()).row])
+    other.write([Erasure("user", "user-2", calls[1].start_us // 1000 + 60_000).row])
     taken(other, tmp_path / "b")
     store_calls(target, calls)
     before = rows_in(target)
-    gone = [call.session_id for call in calls if call.base.get("user_id") == "user-2"]
+    of_user = [call.session_id for call in calls if call.base.get("user_id") == "user-2"]
+    assert of_user == ["call-02", "call-05"]
+    gone = of_user[:1]
     brought(target, tmp_path / "b")
     after = rows_in(target)
     for table in OF_CALLS:
@@ -291,11 +294,14 @@ def test_person_who_is_erased_in_the_backup_loses_the_calls_that_only_the_store_
     other.close()
 
 
-def test_dry_run_counts_what_the_backup_itself_says_was_erased(target: SqliteStore, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "name"), [("session", "call-01"), ("user", "user-1")])
+def test_dry_run_counts_what_the_backup_itself_says_was_erased(
+    target: SqliteStore, tmp_path: Path, kind: Kind, name: str
+) -> None:
     """A call that was erased while the backup was taken: its rows were read before, its erasure after."""
     other, calls = fresh(tmp_path / "other.db"), some_calls(2)
     store_calls(other, calls)
-    other.write([Erasure("session", calls[0].session_id, now_ms()).row])
+    other.write([Erasure(kind, name, now_ms()).row])
     taken(other, tmp_path / "b")
     told = brought(target, tmp_path / "b", dry_run=True)
     assert told.tables["voice_interactions"].erased == len(calls[0].events)
