@@ -72,6 +72,12 @@ CSV_TYPES: dict[str, Callable[[str], Any]] = {
 }
 
 
+PARQUET_TYPES = {
+    TEXT: pa.string(), INT: pa.int64(), SMALL: pa.int32(), REAL: pa.float64(), BOOL: pa.bool_(),
+    TIME: pa.timestamp("us", tz="UTC"),
+}  # fmt: skip
+
+
 @settings(max_examples=40)
 @given(many_events)
 def test_csv_holds_every_field_of_every_event(given: list[Any]) -> None:
@@ -130,6 +136,19 @@ def test_pandas_reads_numbers_as_numbers_and_moments_as_moments(tmp_path: Path) 
     assert list(frame["seq"]) == [event.seq for event in call.events]
     took = [event.duration_ms for event in call.events if getattr(event, "duration_ms", None) is not None]
     assert list(frame["duration_ms"].dropna()) == took
+
+
+@pytest.mark.parametrize("name", list(EXPORTS))
+def test_pandas_keeps_the_type_of_every_column_where_it_is_asked_to(tmp_path: Path, name: str) -> None:
+    export = EXPORTS[name]
+    file = io.BytesIO()
+    writer = Parquet(export, file)
+    writer.write(dict.fromkeys(export.table.columns) | dict.fromkeys(export.table.columns.keys() & {"ts_us"}, 1))
+    writer.finish()
+    frame = pandas.read_parquet(file, dtype_backend="pyarrow")
+    assert {column: frame[column].dtype.pyarrow_dtype for column in frame} == {
+        column.name: PARQUET_TYPES[column.kind] for column in columns_of(export.table)
+    }
 
 
 def test_no_more_rows_are_held_than_a_row_group_has(monkeypatch: pytest.MonkeyPatch) -> None:
