@@ -11,9 +11,11 @@ from collections.abc import Iterable, Iterator
 
 import attrs
 
+from voicelog.wire import read
 from voicelog_sink.letters import Letter, original_of, session_of, text_of
 from voicelog_sink.pipeline import Pipeline
-from voicelog_sink.rows import DAY_MS
+from voicelog_sink.rows import DAY_MS, rows_of
+from voicelog_sink.stores.lifetime import Lifetimes
 
 MAX_MESSAGE_CHARS = 500
 """What a line of the list keeps of the error's message; `show` has it whole."""
@@ -141,11 +143,17 @@ def verdict(letter: Letter, pipeline: Pipeline, now_ms: int) -> Verdict:
     if batch.dead:
         return Verdict(batch.dead[0].reason, batch.dead[0].message)
     if batch.expired:
-        days = pipeline.retention.lifetimes.events_ms // DAY_MS
+        days = _kept_days(letter, pipeline.retention.lifetimes)
         return Verdict(EXPIRED, f"older than {days} days (voicelog-sink retention): counted, and not stored")
     if batch.erased:
         return Verdict(ERASED, "of a call or person that was erased (voicelog-sink forget): counted, and not stored")
     return Verdict(READABLE)
+
+
+def _kept_days(letter: Letter, lifetimes: Lifetimes) -> int:
+    """Return for how long anything is kept of what the letter's message says, which can be read."""
+    tables = {row.table for row in rows_of(read(letter.value))}
+    return max((lifetimes.rows_ms[name] for name in tables), default=lifetimes.events_ms) // DAY_MS
 
 
 def refusal(letter: Letter, topics: Iterable[str]) -> str | None:

@@ -10,8 +10,10 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.builders import health
 from tests.calls import calls
 
+from voicelog.events import Event
 from voicelog.wire import encode
 from voicelog_sink.dlq import (
     EXPIRED,
@@ -28,6 +30,7 @@ from voicelog_sink.dlq import (
 )
 from voicelog_sink.letters import Letter
 from voicelog_sink.pipeline import Pipeline
+from voicelog_sink.retention import Rule, lifetimes
 
 PIPELINE = Pipeline(max_message_bytes=1_000_000, ttl_days=90)
 LETTER = Letter(
@@ -115,6 +118,21 @@ def test_verdict_is_what_the_sink_would_make_of_the_message_now() -> None:
     assert (found.outcome, found.is_readable) == ("too_large", False)
     assert "expected at most 10" in (found.message or "")
     assert not verdict(LETTER, PIPELINE, now_ms).is_readable
+
+
+def test_verdict_names_the_days_of_the_tables_that_the_message_would_be_in() -> None:
+    now_ms, sink = time.time_ns() // 1_000_000, Pipeline(1_000_000, 90)
+    sink.retention.lifetimes = lifetimes({"system_health": Rule("table", "system_health", 2)}, 90)
+
+    def message(event: Event, age_days: float) -> str:
+        old = attrs.evolve(event, ts=round((now_ms - age_days * 86_400_000) * 1000))
+        found = verdict(attrs.evolve(LETTER, value=encode(old).value), sink, now_ms)
+        return f"{found.outcome} {(found.message or '')[:18]}".rstrip()
+
+    assert [message(health(), days) for days in (1.9, 3, 100)] == [
+        "readable", "expired older than 2 days", "expired older than 2 days",
+    ]  # fmt: skip
+    assert [message(calls(1, 25)[8], days) for days in (3, 91)] == ["readable", "expired older than 90 days"]
 
 
 def test_only_what_was_in_a_topic_of_events_can_go_back() -> None:
