@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
 
 from voicelog import wire
 from voicelog.events import Event
@@ -105,7 +105,8 @@ def produce(brokers: str, messages: Iterable[Raw], prefix: str = "") -> int:
     """Produce the messages in their order and return how many, once the broker has acknowledged each."""
     failures: list[str] = []
     producer = Producer({
-        "bootstrap.servers": brokers, "enable.idempotence": True, "linger.ms": 5, "log_level": 0,
+        # One request at a time keeps their order too, and waits for no producer id, which takes up to a second.
+        "bootstrap.servers": brokers, "max.in.flight": 1, "linger.ms": 5, "log_level": 0,
         "message.max.bytes": 16_000_000, "queue.buffering.max.messages": 1_000_000,
     })  # fmt: skip
     count = 0
@@ -123,18 +124,16 @@ def produce(brokers: str, messages: Iterable[Raw], prefix: str = "") -> int:
 
 def read_topic(brokers: str, topic: str) -> list[Message]:
     """Return every message of a topic, partition by partition."""
-    consumer = Consumer(
-        {"bootstrap.servers": brokers, "group.id": "reader", "enable.auto.commit": False, "log_level": 0}
-    )
+    consumer = _reader(brokers)
     try:
-        return [m for p in _partitions(consumer, topic) for m in _read(consumer, p)]
+        return _read(consumer, _partitions(consumer, topic))
     finally:
         consumer.close()
 
 
 def committed(brokers: str, group: str, topics: Iterable[str]) -> dict[tuple[str, int], int]:
     """Return the group's committed offsets, of partitions that have one."""
-    consumer = Consumer({"bootstrap.servers": brokers, "group.id": group, "enable.auto.commit": False, "log_level": 0})
+    consumer = _reader(brokers, group)
     try:
         asked = [partition for topic in topics for partition in _partitions(consumer, topic)]
         return {(p.topic, p.partition): p.offset for p in consumer.committed(asked, timeout=30) if p.offset >= 0}
@@ -144,7 +143,7 @@ def committed(brokers: str, group: str, topics: Iterable[str]) -> dict[tuple[str
 
 def ends(brokers: str, topics: Iterable[str]) -> dict[tuple[str, int], int]:
     """Return the end offset of each partition that holds messages."""
-    consumer = Consumer({"bootstrap.servers": brokers, "group.id": "reader", "log_level": 0})
+    consumer = _reader(brokers)
     try:
         asked = [partition for topic in topics for partition in _partitions(consumer, topic)]
         marks = {(p.topic, p.partition): consumer.get_watermark_offsets(p, timeout=30)[1] for p in asked}
@@ -153,15 +152,29 @@ def ends(brokers: str, topics: Iterable[str]) -> dict[tuple[str, int], int]:
         consumer.close()
 
 
+def _reader(brokers: str, group: str = "reader") -> Consumer:
+    """Make a consumer that joins no group, and hears where a partition ends."""
+    alone = {"group.id": group, "enable.auto.commit": False}
+    told_of_ends = {"enable.partition.eof": True, "fetch.wait.max.ms": 10}
+    return Consumer({"bootstrap.servers": brokers, "log_level": 0, **alone, **told_of_ends})
+
+
 def _partitions(consumer: Consumer, topic: str) -> list[TopicPartition]:
     return [TopicPartition(topic, n) for n in consumer.list_topics(topic, timeout=30).topics[topic].partitions]
 
 
-def _read(consumer: Consumer, partition: TopicPartition) -> Iterator[Message]:
-    low, high = consumer.get_watermark_offsets(partition, timeout=30)
-    consumer.assign([TopicPartition(partition.topic, partition.partition, OFFSET_BEGINNING)])
-    while low < high:
-        for message in consumer.consume(500, 1.0):
-            assert message.error() is None, message.error()
-            low = message.offset() + 1
-            yield message
+def _read(consumer: Consumer, partitions: list[TopicPartition]) -> list[Message]:
+    """Read all partitions at once, each to its end."""
+    found: dict[int, list[Message]] = {p.partition: [] for p in partitions}
+    open_ones = set(found)
+    consumer.assign([TopicPartition(p.topic, p.partition, OFFSET_BEGINNING) for p in partitions])
+    while open_ones:
+        message = consumer.poll(60)  # one by one: consume() waits until it has as many as asked, or its time is over
+        assert message is not None, f"neither a message nor the end of partitions {open_ones} within 60 s"
+        error = message.error()
+        if error is None:
+            found[message.partition()].append(message)
+            continue
+        assert error.code() == KafkaError._PARTITION_EOF, error
+        open_ones.discard(message.partition())
+    return [message for messages in found.values() for message in messages]

@@ -9,7 +9,7 @@ import textwrap
 import time
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
 from voicelog import wire
 from voicelog.events import TOPICS, Event
@@ -20,21 +20,38 @@ NOBODY = "127.0.0.1:1"
 
 
 def consume(brokers: str, count: int, prefix: str = "") -> list[Any]:
-    """Return at least `count` messages from all the topics, or what came within the deadline."""
-    consumer = Consumer({"bootstrap.servers": brokers, "group.id": "test", "enable.auto.commit": False})
+    """Return all messages of all the topics, once there are `count`, or what came within the deadline."""
+    alone = {"group.id": "test", "enable.auto.commit": False}
+    consumer = Consumer({
+        "bootstrap.servers": brokers, **alone, "enable.partition.eof": True, "fetch.wait.max.ms": 10,
+    })  # fmt: skip
     try:
-        found: list[Any] = []
-        names = [prefix + topic for topic in TOPICS]
         known = consumer.list_topics(timeout=DEADLINE_S).topics
-        consumer.assign(
-            [TopicPartition(n, p, OFFSET_BEGINNING) for n in names if n in known for p in known[n].partitions]
-        )
-        deadline = time.monotonic() + DEADLINE_S
-        while len(found) < count and time.monotonic() < deadline:
-            found += [message for message in consumer.consume(1000, 0.2) if message.error() is None]
-        return found
+        places = {
+            (prefix + t, number) for t in TOPICS if prefix + t in known for number in known[prefix + t].partitions
+        }
+        consumer.assign([TopicPartition(*place, OFFSET_BEGINNING) for place in places])
+        return _read(consumer, places, count)
     finally:
         consumer.close()
+
+
+def _read(consumer: Consumer, places: set[tuple[str, int]], count: int) -> list[Any]:
+    """Read until there are `count` and no partition has another."""
+    found: list[Any] = []
+    at_end: set[tuple[str, int]] = set()
+    deadline = time.monotonic() + DEADLINE_S
+    while (len(found) < count or at_end < places) and time.monotonic() < deadline:
+        message = consumer.poll(0.2)
+        if message is None:
+            continue
+        place, error = (message.topic(), message.partition()), message.error()
+        if error is None:
+            found.append(message)
+            at_end.discard(place)
+        elif error.code() == KafkaError._PARTITION_EOF:
+            at_end.add(place)
+    return found
 
 
 def events_of(messages: list[Any]) -> list[Event]:
