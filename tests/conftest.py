@@ -11,7 +11,7 @@ from hypothesis import settings
 
 from voicelog.client import state
 
-pytest_plugins = ["tests.conftest_servers"]
+pytest_plugins = ["tests.conftest_servers", "tests.conftest_packages"]
 
 EXAMPLES = int(os.environ.get("VOICELOG_TEST_EXAMPLES", "40"))
 """What hypothesis tries of each rule that names no number of its own; `make properties` tries many more."""

@@ -6,18 +6,19 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
+from tests.conftest_packages import ROOT, without_own_paths
 
 from voicelog.settings import BY_NAME, NOT_SETTINGS, parse
 
-ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 COMPOSE = DEPLOY / "compose.yaml"
 DOCKERFILE = DEPLOY / "Dockerfile"
@@ -270,14 +271,22 @@ def test_health_check_fails_where_nothing_listens(stages: list[list[Step]]) -> N
     assert health_exit(stages, port) != 0
 
 
-@pytest.mark.packaging
-def test_steps_that_build_the_image_give_an_environment_that_runs_the_sink(
-    stages: list[list[Step]], tmp_path: Path
-) -> None:
-    work, target = tmp_path / "build", tmp_path / "voicelog"
-    work.mkdir()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+class Built(NamedTuple):
+    """What the first stage left: its working directory, the environment for the image, and all that was printed."""
+
+    work: Path
+    target: Path
+    printed: str
+
+
+@pytest.fixture(scope="module")
+def built(stages: list[list[Step]], from_fetched: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Take the steps of the first stage here; as in its image, there is no compiler."""
+    work = tmp_path_factory.mktemp("build")
+    target = work.with_name("voicelog-of-image")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**without_own_paths(), **from_fetched, "PATH": path, "CC": "/no/compiler", "PIP_VERBOSE": "1"}
+    printed = ""
     for word, rest in stages[0]:
         if word == "COPY":
             source, where = ROOT / rest.split()[0], work / rest.split()[1]
@@ -289,8 +298,22 @@ def test_steps_that_build_the_image_give_an_environment_that_runs_the_sink(
                 capture_output=True, text=True, check=False, timeout=280,
             )  # fmt: skip
             assert_clean(done)
-    (packages,) = target.glob("lib/python*/site-packages")
+            printed += done.stdout + done.stderr
+    return Built(work, target, printed)
+
+
+@pytest.mark.packaging
+def test_steps_that_build_the_image_give_an_environment_that_runs_the_sink(built: Built) -> None:
+    (packages,) = built.target.glob("lib/python*/site-packages")
     wanted = {file.name for file in (ROOT / "cql").glob("*.cql")}
     assert wanted
     assert {file.name for file in (packages / "voicelog_sink" / "cql").iterdir()} >= wanted
     assert [name for name in ("pip", "pytest", "hatchling") if (packages / name).exists()] == []
+
+
+@pytest.mark.packaging
+def test_without_a_compiler_the_wheel_is_for_every_platform_and_says_so(built: Built) -> None:
+    (wheel,) = built.work.glob("wheels/*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".so")] == []
+    assert "without the extension voicelog._hot, stages will run in Python" in built.printed

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
 import venv
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
+import attrs
 import pytest
+from tests.conftest_packages import ROOT, without_own_paths
 
-ROOT = Path(__file__).parent.parent.parent
 PROGRAM = """
 import voicelog
 voicelog.configure(service="wheel-test")
@@ -28,16 +29,24 @@ assert voicelog.shutdown() == 0
 pytestmark = [pytest.mark.packaging, pytest.mark.timeout(600)]
 
 
-def run(*command: str | Path, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run a command without this checkout in its way; fails the test with its output."""
-    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | environ
-    done = subprocess.run([str(c) for c in command], cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, f"{command}: status {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(from_fetched: dict[str, str]) -> Run:
+    """Runs a command without this checkout in its way; fails the test with its output."""
+    env = {**without_own_paths(), **from_fetched}
+
+    def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run([str(c) for c in command], cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, f"{command}: status {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def wheel(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel from the source distribution of this checkout."""
     target = tmp_path_factory.mktemp("dist")
     run(sys.executable, "-m", "build", "--outdir", target, ROOT, cwd=target)
@@ -45,13 +54,45 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
+@attrs.frozen
+class Environment:
+    """An environment with nothing but what was installed into it."""
+
+    where: Path
+    run: Run
+
+    @property
+    def bin(self) -> Path:
+        return self.where / "bin"
+
+    def pip(self, *args: str) -> str:
+        return self.run(sys.executable, "-m", "pip", "--python", self.bin / "python", *args, cwd=self.where).stdout
+
+
+@attrs.frozen
+class Bare:
+    """The environment when it had the wheel without its extras, and which packages those were."""
+
+    environment: Environment
+    packages: frozenset[str]
+
+
 @pytest.fixture(scope="module")
-def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make an empty environment with the wheel and its extra `sink`; return its bin directory."""
-    where = tmp_path_factory.mktemp("environment")
-    venv.create(where, with_pip=True)
-    run(where / "bin/pip", "install", "-q", f"voicelog[sink] @ {wheel.as_uri()}", cwd=where)
-    return where / "bin"
+def bare(run: Run, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Bare:
+    """Install the wheel alone into an empty environment, and use it there."""
+    made = Environment(tmp_path_factory.mktemp("environment"), run)
+    venv.create(made.where)
+    made.pip("install", "-q", str(wheel))
+    run(made.bin / "python", "-c", "import voicelog, voicelog.testing; voicelog.session('x')", cwd=made.where)
+    listed = json.loads(made.pip("list", "--format", "json"))
+    return Bare(made, frozenset(package["name"].lower() for package in listed))
+
+
+@pytest.fixture(scope="module")
+def environment(bare: Bare, wheel: Path) -> Path:
+    """Add the wheel's extra `sink`; return the environment's bin directory."""
+    bare.environment.pip("install", "-q", f"voicelog[sink] @ {wheel.as_uri()}")
+    return bare.environment.bin
 
 
 def test_wheel_holds_the_schema_the_type_marker_and_nothing_of_the_tests(wheel: Path) -> None:
@@ -70,27 +111,15 @@ def test_wheel_holds_the_extension_and_is_of_one_platform(wheel: Path) -> None:
     assert not wheel.name.endswith("-any.whl")
 
 
-def test_without_a_compiler_the_wheel_is_for_every_platform_and_says_so(tmp_path: Path) -> None:
-    done = run(sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, ROOT, cwd=tmp_path, CC="/no/compiler")
-    (wheel,) = tmp_path.glob("*.whl")
-    assert wheel.name.endswith("-py3-none-any.whl")
-    assert [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".so")] == []
-    assert "without the extension voicelog._hot, stages will run in Python" in done.stdout + done.stderr
-
-
-def test_library_imports_without_the_sinks_dependencies(wheel: Path, tmp_path: Path) -> None:
-    venv.create(tmp_path / "v", with_pip=True)
-    run(tmp_path / "v/bin/pip", "install", "-q", wheel, cwd=tmp_path)
-    run(tmp_path / "v/bin/python", "-c", "import voicelog, voicelog.testing; voicelog.session('x')", cwd=tmp_path)
-    listed = json.loads(run(tmp_path / "v/bin/pip", "list", "--format", "json", cwd=tmp_path).stdout)
-    names = {package["name"].lower() for package in listed}
-    assert names <= {
+def test_library_imports_without_the_sinks_dependencies(bare: Bare) -> None:
+    assert "voicelog" in bare.packages
+    assert bare.packages <= {
         "voicelog", "attrs", "confluent-kafka", "msgspec", "opentelemetry-api", "pip", "setuptools",
         "typing-extensions", "typing_extensions", "importlib-metadata", "importlib_metadata", "zipp",
     }  # fmt: skip
 
 
-def test_installed_wheel_records_a_call_and_gives_it_back(environment: Path, tmp_path: Path) -> None:
+def test_installed_wheel_records_a_call_and_gives_it_back(run: Run, environment: Path, tmp_path: Path) -> None:
     sink, store = environment / "voicelog-sink", "sqlite:///calls.db"
     run(sink, "dev", "--store", store, "--http", "off", "--", environment / "python", "-c", PROGRAM, cwd=tmp_path)
     sessions = run(sink, "sessions", "--store", store, "--json", cwd=tmp_path).stdout.splitlines()
@@ -100,7 +129,7 @@ def test_installed_wheel_records_a_call_and_gives_it_back(environment: Path, tmp
     assert "complete" in shown
 
 
-def test_installed_wheel_plays_the_recorded_calls(environment: Path, tmp_path: Path) -> None:
+def test_installed_wheel_plays_the_recorded_calls(run: Run, environment: Path, tmp_path: Path) -> None:
     played = json.loads(run(environment / "voicelog-sink", "demo", "--json", cwd=tmp_path).stdout)
     assert played["stored"] == played["produced"] > 0
     assert (tmp_path / "voicelog-demo.db").exists()
