@@ -16,22 +16,14 @@ from tests.servers.cql import cql_session, drop_keyspace, server_url, with_keysp
 from tests.servers.topics import delete_topics
 
 SKIPPED = "no real server"
-TOGETHER = ("real", "example", "packaging")
-"""Markers whose tests share a server or an installation that a second process would start or make again."""
+TOGETHER = ("example", "packaging")
+"""Markers whose tests share an installation that a second process would make again."""
 ServerT = TypeVar("ServerT", bound=JavaServer)
-REAL_FIXTURES = frozenset(
-    {
-        "kafka_server",
-        "own_kafka",
-        "brokers",
-        "topic_prefix",
-        "cassandra_server",
-        "own_cassandra",
-        "cql_base_url",
-        "cql_admin",
-        "cql_url",
-    }
-)
+OWN = ("own_kafka", "own_cassandra")
+OF_KAFKA = frozenset({"kafka_server", "brokers", "topic_prefix"})
+OF_CASSANDRA = frozenset({"cassandra_server", "cql_base_url", "cql_admin", "cql_url"})
+ASK_FOR_CASSANDRA = frozenset({"cql", "cassandra", "scylla"})
+"""Values of a parameter with which a test's fixtures ask for the database."""
 
 
 @pytest.fixture(scope="session")
@@ -40,10 +32,16 @@ def kafka_server() -> Iterator[KafkaServer]:
     yield from _served(KafkaServer, "VOICELOG_TEST_BROKERS")
 
 
-@pytest.fixture
-def own_kafka() -> Iterator[KafkaServer]:
-    """A Kafka of the test's own, to stop, kill and pause."""
+@pytest.fixture(scope="session")
+def _harmed_kafka() -> Iterator[KafkaServer]:
     yield from _served(KafkaServer)
+
+
+@pytest.fixture
+def own_kafka(_harmed_kafka: KafkaServer) -> Iterator[KafkaServer]:
+    """A Kafka to stop, kill and pause, on which no other test relies; it runs again after each."""
+    yield _harmed_kafka
+    _harmed_kafka.mend()
 
 
 @pytest.fixture(scope="session")
@@ -67,10 +65,16 @@ def cassandra_server() -> Iterator[CassandraServer]:
     yield from _served(CassandraServer, "VOICELOG_TEST_CQL")
 
 
-@pytest.fixture
-def own_cassandra() -> Iterator[CassandraServer]:
-    """A Cassandra of the test's own, to stop, kill and pause."""
+@pytest.fixture(scope="session")
+def _harmed_cassandra() -> Iterator[CassandraServer]:
     yield from _served(CassandraServer)
+
+
+@pytest.fixture
+def own_cassandra(_harmed_cassandra: CassandraServer) -> Iterator[CassandraServer]:
+    """A Cassandra to stop, kill and pause, on which no other test relies; it runs again after each."""
+    yield _harmed_cassandra
+    _harmed_cassandra.mend()
 
 
 @pytest.fixture(scope="session")
@@ -107,13 +111,29 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks what needs a server, before -m selects, and keeps together what shares one when several processes test."""
     for item in items:
-        if REAL_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+        if OF_KAFKA.union(OF_CASSANDRA, OWN).intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.real)
-        if item.get_closest_marker("chaos"):
-            continue  # these are long: each process has servers of its own
-        for name in TOGETHER:
-            if item.get_closest_marker(name):
-                item.add_marker(pytest.mark.xdist_group(name))
+        group = None if item.get_closest_marker("chaos") else _group(item)  # those are long: each process has servers
+        if group and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _group(item: pytest.Item) -> str | None:
+    """Name the group that one process tests; none for a test that shares nothing.
+
+    Kafka starts soon: the tests that need no database have one of their own, in another process perhaps.
+    """
+    if item.get_closest_marker("real"):
+        fixtures = frozenset(getattr(item, "fixturenames", ()))
+        if OF_CASSANDRA & fixtures or _asks_for_cassandra(item):
+            return "cassandra"
+        return next((name for name in OWN if name in fixtures), "kafka")
+    return next((name for name in TOGETHER if item.get_closest_marker(name)), None)
+
+
+def _asks_for_cassandra(item: pytest.Item) -> bool:
+    given = item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
+    return any(isinstance(value, str) and value in ASK_FOR_CASSANDRA for value in given)
 
 
 class _SkippedTests:

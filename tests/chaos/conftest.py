@@ -9,7 +9,6 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from tests.chaos.daemons import mend
 from tests.real.sinks import Place
 from tests.servers import CassandraServer, KafkaServer
 from tests.servers.cql import cql_session, drop_keyspace
@@ -50,14 +49,14 @@ def place(request: pytest.FixtureRequest) -> Place:
 def kafka(kafka_server: KafkaServer) -> Iterator[KafkaServer]:
     """A broker to harm; it is mended after the test."""
     yield kafka_server
-    mend(kafka_server)
+    kafka_server.mend()
 
 
 @pytest.fixture
 def cassandra(cassandra_server: CassandraServer) -> Iterator[CassandraServer]:
     """A database to harm; it is mended after the test."""
     yield cassandra_server
-    mend(cassandra_server)
+    cassandra_server.mend()
 
 
 @pytest.fixture
@@ -67,7 +66,7 @@ def fragile(kafka: KafkaServer, cassandra: CassandraServer) -> Iterator[Place]:
     place = Place(kafka.bootstrap, f"{name}-", cassandra.url(name))
     place.init()
     yield place
-    mend(kafka), mend(cassandra)
+    kafka.mend(), cassandra.mend()
     delete_topics(kafka.bootstrap, place.prefix)
     with cql_session(cassandra.url()) as session:
         drop_keyspace(session, name)

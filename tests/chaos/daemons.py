@@ -15,7 +15,6 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from tests.real.sinks import Place
 from tests.running import RunningSink
-from tests.servers import JavaServer
 
 SESSION_MS = 6_000 if os.environ.get("VOICELOG_TEST_BROKERS") else 2_000
 """How soon the group notices a dead member; a broker of the user's takes no less than its own limit."""
@@ -52,14 +51,6 @@ def conditions(running: RunningSink) -> dict[str, Any]:
     except OSError:
         return {}
     return found
-
-
-def mend(server: JavaServer) -> None:
-    """Let a server run again that a test has stopped, killed or paused."""
-    if server.running:
-        server.resume()
-    else:
-        server.start()
 
 
 class OffsetWatch:

@@ -14,7 +14,7 @@ from tests.servers.topics import delete_topics
 def bare_place(request: pytest.FixtureRequest, brokers: str, topic_prefix: str, tmp_path: Path) -> Iterator[Place]:
     """A broker with a group of its own, and a store of each kind, both not initialised."""
     url = f"sqlite:///{tmp_path}/calls.db" if request.param == "sqlite" else request.getfixturevalue("cql_url")
-    yield Place(brokers, topic_prefix, url, group=topic_prefix + "sink")
+    yield Place(brokers, topic_prefix, url)
     delete_topics(brokers, topic_prefix)
 
 

@@ -19,12 +19,19 @@ from voicelog_sink.stores.base import Store
 
 @attrs.frozen
 class Place:
-    """Where a test's sink reads and writes."""
+    """Where a test's sink reads and writes.
+
+    Its group is its own: in a common one, the next test would wait until a member is given up that this one has killed.
+    """
 
     brokers: str
     prefix: str
     store: str
-    group: str = "sink"
+    group: str = attrs.field()
+
+    @group.default
+    def _own_group(self) -> str:
+        return f"{self.prefix}sink"
 
     def settings(self, **more: Any) -> dict[str, Any]:
         """Return the settings of a sink process."""

@@ -120,5 +120,5 @@ def test_reading_leaves_no_group_and_no_offset_at_the_broker(place: Place, dlq: 
     assert len(dlq("list", "--limit", "100", "--since", "1h")) == 50
     assert dlq("list", "--since", "2100-01-01") == []
     assert len(dlq("replay", "--reason", "not_json")) == 50
-    assert {group.group_id for group in admin.list_consumer_groups().result().valid} == groups
+    assert {group.group_id for group in admin.list_consumer_groups().result().valid} <= groups
     assert committed(place.brokers, "voicelog-sink-reader", [f"{place.prefix}voicelog-dlq"]) == {}

@@ -35,22 +35,14 @@ from voicelog.events import TOPICS, Event, SttResult
 
 pytestmark = pytest.mark.real
 
-SETTINGS = {
-    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-    "allow.everyone.if.no.acl.found": "true",
-}
 PATIENT: dict[str, Any] = {"flush_timeout_ms": 60_000, "kafka_config": {"reconnect.backoff.max.ms": "300"}}
 """A program that waits for its broker, and looks for it often."""
 
 
-@pytest.fixture(scope="module")
-def broker() -> Iterator[KafkaServer]:
-    """A Kafka of this module's own, to stop, kill and pause; each test leaves it running."""
-    missing = KafkaServer.missing()
-    if missing:
-        pytest.skip(f"no real server: KafkaServer: {missing}")
-    with KafkaServer(settings=SETTINGS) as running:
-        yield running
+@pytest.fixture
+def broker(own_kafka: KafkaServer) -> KafkaServer:
+    """A Kafka to stop, kill and pause; it runs again after each test."""
+    return own_kafka
 
 
 @pytest.fixture

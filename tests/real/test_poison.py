@@ -59,7 +59,9 @@ def test_each_good_event_is_stored_and_each_bad_one_dead_lettered_with_its_reaso
     produce(brokers, mixed, topic_prefix)
     with running_sink(tmp_path / "log", "run", **place.settings()) as running:
         wait_until(
-            lambda: committed(brokers, "sink", place.topics()) == ends(brokers, place.topics()), "every offset", 120
+            lambda: committed(brokers, place.group, place.topics()) == ends(brokers, place.topics()),
+            "every offset",
+            120,
         )
         assert running.stop() == 0
         assert "Traceback" not in running.output()
@@ -104,11 +106,13 @@ def test_dead_letter_that_cannot_be_written_holds_every_offset_until_it_can(
         assert "`voicelog-sink init` makes the topic" in line
         (held,) = [m for m in read_topic(brokers, f"{topic_prefix}stt-results") if m.value() == b"garbage"]
         # What was taken in a batch before it may be committed; of its own partition nothing from it on.
-        upto = committed(brokers, "sink", place.topics()).get((held.topic(), held.partition()), 0)
+        upto = committed(brokers, place.group, place.topics()).get((held.topic(), held.partition()), 0)
         assert upto <= held.offset()
         place.init()
         wait_until(
-            lambda: committed(brokers, "sink", place.topics()) == ends(brokers, place.topics()), "every offset", 120
+            lambda: committed(brokers, place.group, place.topics()) == ends(brokers, place.topics()),
+            "every offset",
+            120,
         )
         assert running.stop() == 0
     (letter,) = read_topic(brokers, dead_letters)

@@ -33,21 +33,21 @@ SCHEMA = (
 
 def test_kafka_keeps_acknowledged_messages_through_a_restart(own_kafka: KafkaServer) -> None:
     """A message acknowledged before a stop is read after the start, at the same address."""
-    _create_topic(own_kafka.bootstrap, "kept")
     address = own_kafka.bootstrap
-    _produce(address, "kept", b"before")
+    _create_topic(address, "kept-through-restart")
+    _produce(address, "kept-through-restart", b"before")
     own_kafka.restart()
     assert own_kafka.bootstrap == address
-    assert _consume(address, "kept") == b"before"
+    assert _consume(address, "kept-through-restart") == b"before"
 
 
 def test_kafka_keeps_acknowledged_messages_through_a_kill(own_kafka: KafkaServer) -> None:
     """A message acknowledged just before kill -9 is read after the start."""
-    _create_topic(own_kafka.bootstrap, "kept")
-    _produce(own_kafka.bootstrap, "kept", b"before")
+    _create_topic(own_kafka.bootstrap, "kept-through-kill")
+    _produce(own_kafka.bootstrap, "kept-through-kill", b"before")
     own_kafka.kill()
     own_kafka.start()
-    assert _consume(own_kafka.bootstrap, "kept") == b"before"
+    assert _consume(own_kafka.bootstrap, "kept-through-kill") == b"before"
 
 
 def test_a_paused_kafka_acknowledges_only_after_resume(own_kafka: KafkaServer) -> None:

@@ -39,5 +39,5 @@ def test_tail_shows_what_came_since_and_leaves_no_group(brokers: str, topic_pref
         wait_until(lambda: len(seen(running)) >= 18, "the call that came then")
         assert running.stop(signal.SIGINT) == 0
     assert seen(running) == [(call, seq) for call in ("call-new", "call-next") for seq in range(1, 10)]
-    assert {group.group_id for group in admin.list_consumer_groups().result().valid} == groups
+    assert {group.group_id for group in admin.list_consumer_groups().result().valid} <= groups
     assert committed(brokers, "voicelog-sink-reader", place.topics()) == {}

@@ -104,6 +104,13 @@ class JavaServer(ABC):
             self.stop()
         return self.start()
 
+    def mend(self) -> Self:
+        """Lets the server run again, whether it is paused, ended or was never started."""
+        if self.running:
+            self.resume()
+            return self
+        return self.start()
+
     def close(self) -> None:
         """Ends the server at once and removes its directory."""
         self.kill()

@@ -61,6 +61,9 @@ class StrictServer(CassandraServer):
         given = self._yaml.read_text().replace("materialized_views_enabled: true", "")
         self._yaml.write_text(given + "authenticator: PasswordAuthenticator\nauthorizer: CassandraAuthorizer\n")
 
+    def main(self) -> list[str]:
+        return ["-Dcassandra.superuser_setup_delay_ms=0", *super().main()]  # the first login would wait for 10 s
+
     def answers(self) -> bool:
         try:
             with_login(self, "cassandra", "cassandra").close()
@@ -82,6 +85,7 @@ def strict_server() -> Iterator[StrictServer]:
 
 
 @pytest.mark.real
+@pytest.mark.xdist_group("strict server")
 def test_refused_login_and_refused_permission_are_misconfigurations(strict_server: StrictServer) -> None:
     with pytest.raises(StoreMisconfigured, match="check VOICELOG_CQL_USERNAME and VOICELOG_CQL_PASSWORD") as caught:
         with_login(strict_server, "cassandra", "wrong-secret")
@@ -96,6 +100,7 @@ def test_refused_login_and_refused_permission_are_misconfigurations(strict_serve
 
 
 @pytest.mark.real
+@pytest.mark.xdist_group("strict server")
 def test_server_with_views_disabled_says_which_setting_to_change(strict_server: StrictServer) -> None:
     store = with_login(strict_server, "cassandra", "cassandra")
     with pytest.raises(StoreMisconfigured, match=r"set materialized_views_enabled: true in cassandra\.yaml"):
@@ -106,7 +111,7 @@ def test_server_with_views_disabled_says_which_setting_to_change(strict_server: 
 def test_killed_server_is_unavailable_and_the_same_store_goes_on_when_it_is_back(
     own_cassandra: CassandraServer,
 ) -> None:
-    store = CqlStore(load({"store": own_cassandra.url("calls")}, {})[0])
+    store = CqlStore(load({"store": own_cassandra.url("killed")}, {})[0])
     store.open(10_000)
     store.init()
     assert store.write([row("a")]) == []
@@ -137,7 +142,7 @@ def test_hanging_server_is_unavailable_after_one_request_timeout(
     own_cassandra: CassandraServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cql, "REQUEST_TIMEOUT_S", 2.0)
-    store = CqlStore(load({"store": own_cassandra.url("calls")}, {})[0])
+    store = CqlStore(load({"store": own_cassandra.url("hanging")}, {})[0])
     store.open(10_000)
     store.init()
     assert store.write([row("a")]) == []
