@@ -19,6 +19,9 @@ from voicelog.events import Event
 
 SINK = (sys.executable, "-m", "voicelog_sink")
 
+ASKABLE = "fetch.wait.max.ms=20"
+"""For what asks the embedded broker while it reads: that answers nothing on a connection while a fetch waits there."""
+
 
 class Raw(NamedTuple):
     """A message for a topic, which need not be an event."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from tests.running import Raw, committed, produce, wait_until
+from tests.running import ASKABLE, Raw, committed, produce, wait_until
 
 from voicelog.events import TOPICS
 from voicelog.settings import Settings, load
@@ -27,7 +27,7 @@ def broker() -> EmbeddedBroker:
 
 def settings_for(broker: EmbeddedBroker, kafka_config: str = "") -> Settings:
     # That broker lets a rebalance last for a second less than the session timeout.
-    quick = f"session.timeout.ms=4000,heartbeat.interval.ms=300,{kafka_config}"
+    quick = f"session.timeout.ms=4000,heartbeat.interval.ms=300,{ASKABLE},{kafka_config}"
     return load({"brokers": broker.address, "kafka_config": quick}, {})[0]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.running import Raw, committed, ends, message_of, produce, read_topic, running_sink, sink, wait_until
+from tests.running import ASKABLE, Raw, committed, ends, message_of, produce, read_topic, running_sink, sink, wait_until
 
 from voicelog.events import TOPICS, Event, SessionEnded, SessionStarted, StageEvent, SttResult
 from voicelog.settings import Settings, load
@@ -54,7 +54,8 @@ class Setup:
         self.broker = EmbeddedBroker()
         self.address = self.broker.address
         self.path = path / "calls.db"
-        self.settings: Settings = load({"brokers": self.address, "store": f"sqlite:///{self.path}", **given}, {})[0]
+        self.given = {"brokers": self.address, "store": f"sqlite:///{self.path}", "kafka_config": ASKABLE, **given}
+        self.settings: Settings = load(self.given, {})[0]
         self.daemon = Daemon(self.settings, Metrics(), Status())
 
     def rows(self, table: str = "voice_interactions") -> int:
@@ -283,7 +284,7 @@ def test_same_messages_again_change_nothing(here: Setup) -> None:
 
 def test_what_a_killed_sink_left_to_compute_is_computed_by_the_next(here: Setup, tmp_path: Path) -> None:
     produce(here.address, calls(3))
-    given = {"brokers": here.address, "store": here.settings.store, "http": "off", "group": "killed"}
+    given = {**here.given, "http": "off", "group": "killed"}
     with running_sink(tmp_path / "log", "run", **given) as running:
         wait_until(lambda: here.path.exists() and running.wait_for("assigned") and here.rows() == 30, "30 rows")
         running.stop(signal.SIGKILL)
@@ -295,7 +296,7 @@ def test_what_a_killed_sink_left_to_compute_is_computed_by_the_next(here: Setup,
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_first_signal_drains_and_ends_with_status_0(here: Setup, tmp_path: Path, number: int) -> None:
-    given = {"brokers": here.address, "store": here.settings.store, "http": "127.0.0.1:0"}
+    given = {**here.given, "http": "127.0.0.1:0"}
     with running_sink(tmp_path / "log", "run", **given) as running:
         running.wait_for("assigned")
         produce(here.address, calls(20))
@@ -310,7 +311,7 @@ def test_first_signal_drains_and_ends_with_status_0(here: Setup, tmp_path: Path,
 def test_second_signal_ends_a_daemon_that_cannot_drain(here: Setup, tmp_path: Path) -> None:
     here.daemon.store.open(1000)
     here.daemon.store.init()
-    given = {"brokers": here.address, "store": here.settings.store, "http": "off"}
+    given = {**here.given, "http": "off"}
     with (
         running_sink(tmp_path / "log", "run", **given) as running,
         closing(sqlite3.connect(here.path, isolation_level=None)) as database,

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from tests.running import committed, ends, message_of, produce, wait_until
+from tests.running import ASKABLE, committed, ends, message_of, produce, wait_until
 
 from voicelog.events import TOPICS, StageEvent
 from voicelog.settings import load
@@ -20,7 +20,7 @@ from voicelog_sink.metrics import Metrics
 from voicelog_sink.status import Status
 
 # That broker lets a rebalance last for a second less than the session timeout.
-QUICK = "session.timeout.ms=4000,heartbeat.interval.ms=300"
+QUICK = f"session.timeout.ms=4000,heartbeat.interval.ms=300,{ASKABLE}"
 EVENTS = 300
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.running import RunningSink, committed, ends, message_of, produce, running_sink, sink, wait_until
+from tests.running import ASKABLE, RunningSink, committed, ends, message_of, produce, running_sink, sink, wait_until
 
 from voicelog.errors import ConfigError
 from voicelog.events import TOPICS, StageEvent
@@ -18,7 +18,7 @@ from voicelog.settings import defaults, load
 from voicelog_sink.embedded import EmbeddedBroker
 from voicelog_sink.workers import address_of, environ_of
 
-QUICK = "session.timeout.ms=4000,heartbeat.interval.ms=300"
+QUICK = f"session.timeout.ms=4000,heartbeat.interval.ms=300,{ASKABLE}"
 
 
 def given(broker: EmbeddedBroker, path: Path) -> dict[str, Any]:
