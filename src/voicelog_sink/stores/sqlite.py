@@ -38,7 +38,6 @@ BUSY_TIMEOUT_MS = 5_000
 PRAGMAS = (
     "journal_mode = WAL",
     "synchronous = FULL",
-    f"busy_timeout = {BUSY_TIMEOUT_MS}",
     "cache_size = -8192",
     "wal_autocheckpoint = 4000",
     "secure_delete = ON",
@@ -120,7 +119,7 @@ class SqliteStore(Store):
             check_same_thread=False,  # opened by one thread, then used by another; never by two at once
         )
         try:
-            for pragma in PRAGMAS:
+            for pragma in (*PRAGMAS, f"busy_timeout = {BUSY_TIMEOUT_MS}"):
                 db.execute(f"PRAGMA {pragma}")
         except BaseException:
             db.close()
