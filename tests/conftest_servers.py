@@ -28,7 +28,7 @@ ASK_FOR_CASSANDRA = frozenset({"cql", "cassandra", "scylla"})
 
 @pytest.fixture(scope="session")
 def kafka_server() -> Iterator[KafkaServer]:
-    """The run's Kafka; a test that stops, kills or pauses it leaves it as it was, or takes own_kafka."""
+    """The run's Kafka; a test that harms one takes own_kafka."""
     yield from _served(KafkaServer, "VOICELOG_TEST_BROKERS")
 
 
@@ -61,8 +61,8 @@ def topic_prefix(brokers: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def cassandra_server() -> Iterator[CassandraServer]:
-    """The run's Cassandra; a test that stops, kills or pauses it leaves it as it was, or takes own_cassandra."""
-    yield from _served(CassandraServer, "VOICELOG_TEST_CQL")
+    """The run's Cassandra, which forgets when it is killed: a test that harms one takes own_cassandra."""
+    yield from _served(CassandraServer, "VOICELOG_TEST_CQL", durable=False)
 
 
 @pytest.fixture(scope="session")
@@ -174,11 +174,11 @@ class _SkippedTests:
             yield "CI is set, and there a skipped real-server test is a failure: this run has failed."
 
 
-def _served(server: type[ServerT], or_set: str = "") -> Iterator[ServerT]:
+def _served(server: type[ServerT], or_set: str = "", **given: Any) -> Iterator[ServerT]:
     missing = server.missing()
     if missing:
         pytest.skip(f"{SKIPPED}: {server.__name__}: {missing}" + (f", or set {or_set}" if or_set else ""))
-    with server() as running:
+    with server(**given) as running:
         yield running
 
 

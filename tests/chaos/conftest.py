@@ -46,17 +46,15 @@ def place(request: pytest.FixtureRequest) -> Place:
 
 
 @pytest.fixture
-def kafka(kafka_server: KafkaServer) -> Iterator[KafkaServer]:
+def kafka(own_kafka: KafkaServer) -> KafkaServer:
     """A broker to harm; it is mended after the test."""
-    yield kafka_server
-    kafka_server.mend()
+    return own_kafka
 
 
 @pytest.fixture
-def cassandra(cassandra_server: CassandraServer) -> Iterator[CassandraServer]:
+def cassandra(own_cassandra: CassandraServer) -> CassandraServer:
     """A database to harm; it is mended after the test."""
-    yield cassandra_server
-    cassandra_server.mend()
+    return own_cassandra
 
 
 @pytest.fixture
