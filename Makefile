@@ -7,6 +7,8 @@ PIP := $(BIN)/pip --disable-pip-version-check -q
 DEMO_DIR ?= out
 # Two processes: most tests wait for a server, a deadline or a disk. Tests that share one stay together.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadgroup
+# Where it is set, each of the hundreds of programs that the tests start would compile all sources anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo record test test-fast properties test-pure hot-check chaos bench bench-sink lint types docs wheel clean
 .DELETE_ON_ERROR:
