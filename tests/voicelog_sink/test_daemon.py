@@ -189,7 +189,7 @@ def test_store_that_does_not_return_from_computing_is_left_and_what_is_stored_is
     monkeypatch.setattr(here.daemon.deriver, "run_all", lambda *_: int(answered.wait()))
     monkeypatch.setattr("voicelog_sink.daemon.STUCK_S", 2.0)
     if in_writer:
-        monkeypatch.setattr(here.daemon.deriver, "run_due", lambda *_: int(stuck.set() or answered.wait()))
+        monkeypatch.setattr(here.daemon.deriver, "run_due", lambda *_, **__: int(stuck.set() or answered.wait()))
         assert stuck.wait(30)
     try:
         here.daemon.drain()
