@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from typing import IO, Any
 
@@ -98,14 +98,14 @@ class AnomalyGauges:
         self._serve(Served())
 
     def _start(self, now_s: float) -> None:
-        out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115  # they outlive this
         try:
-            process = subprocess.Popen(  # noqa: S603  # this program
-                self._command, env=self._environ(), stdin=subprocess.DEVNULL, stdout=out, stderr=err
-            )
+            with ExitStack() as stack:
+                out, err = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(2))
+                process = subprocess.Popen(  # noqa: S603  # this program
+                    self._command, env=self._environ(), stdin=subprocess.DEVNULL, stdout=out, stderr=err
+                )
+                stack.pop_all()  # they are closed when the check is forgotten
         except OSError as exc:
-            out.close()
-            err.close()
             self._failed(f"it can't be started: {exc}")
             return
         self._check = _Check(process, out, err, now_s, time.time())
@@ -126,8 +126,13 @@ class AnomalyGauges:
             told = _content(check.err).decode(errors="replace").strip()[-TOLD_BYTES:]
             self._failed(f"it ended with status {status}: {told}")
             return
+        answer = _content(check.out)
+        try:
+            self._serve(served(msgspec.json.decode(answer)))
+        except (ValueError, KeyError, TypeError) as exc:  # whatever it is, the loop that asked goes on
+            self._failed(f"its answer can't be read ({exc!r}): {answer[:TOLD_BYTES]!r}")
+            return
         self._failing = False
-        self._serve(served(msgspec.json.decode(_content(check.out))))
         self._metrics.set("anomalies_checked_timestamp", check.started_at_s)
         self._metrics.set("anomalies_check_seconds", self._clock() - check.started_s)
 

@@ -121,6 +121,29 @@ def test_program_that_can_not_be_started_is_a_check_that_failed(tmp_path: Path) 
     assert setup.gauges._check is None
 
 
+def test_machine_without_a_place_for_temporary_files_is_a_check_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container whose file system can't be written: the daemon goes on."""
+    setup = Setup(tmp_path / "calls.db")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    setup.tick()
+    setup.tick(EVERY_S)
+    assert setup.metrics.value("anomalies_failures_total") == 1
+    assert setup.gauges._check is None
+
+
+HALF = '{"judged": 1, "no_baseline": 0, "too_few": 0, "anomalies": [{"until": null}]}'
+
+
+@pytest.mark.parametrize("answer", ["", "[1]", "{}", HALF, "no JSON"])
+def test_answer_that_can_not_be_read_is_a_check_that_failed(tmp_path: Path, answer: str) -> None:
+    setup = Setup(tmp_path / "calls.db", "-c", f"print({answer!r})")
+    setup.check()
+    assert setup.metrics.value("anomalies_failures_total") == 1
+    assert setup.metrics.value("anomalies_checked_timestamp") == 0
+
+
 def test_check_that_does_not_end_is_ended_and_has_failed(tmp_path: Path) -> None:
     setup = Setup(tmp_path / "calls.db", "-c", LASTS)
     setup.tick()

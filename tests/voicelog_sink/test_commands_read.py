@@ -129,6 +129,9 @@ def test_filter_that_nothing_fits_is_named_as_a_reason(run: Run, calls: list[Cal
         0, "", "no calls since 24h for which all of that holds: look elsewhere with --since, such as --since 7d\n",
     )  # fmt: skip
     assert run("sessions", "--user", "nobody").err.endswith("such as --since 400d, which takes no longer\n")
+    assert run("sessions", "--user", "nobody", "--since", "400d").err.endswith("as far back as calls are known\n")
+    ran = run("sessions", "--seconds", "3")
+    assert (ran.status, "expected --text with it" in ran.err) == (2, True)
 
 
 def test_sessions_go_on_after_a_cursor(run: Run, calls: list[CallBuilder]) -> None:

@@ -122,6 +122,9 @@ def command(
     answered, spoken and logged, in error messages, and in the call's id, user, end and attributes. Ctrl-C ends such a
     search with what it has found, and says how to go on.
     """
+    if seconds is not None and not given["text"]:
+        message = f"--seconds {seconds:g} is for a search that may take long: expected --text with it"
+        raise click.UsageError(message)
     if given["slow_ms"] is BY_SETTING:
         given["slow_ms"] = float(settings.slow_turn_ms)
     wanted = Wanted(**given)
@@ -181,7 +184,10 @@ def _nothing(since: str, wanted: Wanted, after: str | None) -> str:
     if after:
         return "no more calls: the list ends here"
     which = "" if wanted == Wanted() else " for which all of that holds"
-    further = "7d" if wanted.user is None else f"{SUMMARY_DAYS}d, which takes no longer"
+    all_days = f"{SUMMARY_DAYS}d"
+    if wanted.user is not None and since == all_days:
+        return f"no calls since {since}{which}: that is as far back as calls are known"
+    further = "7d" if wanted.user is None else f"{all_days}, which takes no longer"
     return f"no calls since {since}{which}: look elsewhere with --since, such as --since {further}"
 
 
