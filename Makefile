@@ -20,7 +20,7 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "voicelog needs Python 3.11 or newer; say make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 
-HOT := hatch_build.py $(wildcard src/voicelog/_hot*.[ch])
+HOT := hatch_build.py $(wildcard src/*/_*.[ch])
 
 $(VENV)/.sink: pyproject.toml $(HOT) | $(BIN)/python
 	$(PIP) install -e '.[sink]'
@@ -54,14 +54,16 @@ chaos: $(VENV)/.dev ## kill, freeze, fill and lie to daemons, brokers and databa
 properties: $(VENV)/.dev ## every rule that must hold for all inputs, with 1,000 inputs each
 	VOICELOG_TEST_EXAMPLES=1000 $(PYTEST) -m "hypothesis and not chaos"
 
-test-pure: $(VENV)/.dev ## the library's suites without the C extension
-	VOICELOG_PURE_PYTHON=1 $(BIN)/python -m pytest -q tests/voicelog -m "not real"
+test-pure: $(VENV)/.dev ## the suites of what runs in C, in Python
+	VOICELOG_PURE_PYTHON=1 $(BIN)/python -m pytest -q tests/voicelog tests/voicelog_sink/test_{total,rollups,stats}.py \
+		-m "not real"
 
 SANITIZE := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
-hot-check: $(VENV)/.dev ## the C extension's tests with gcc's address and undefined-behaviour sanitizers
+hot-check: $(VENV)/.dev ## the C extensions' tests with gcc's address and undefined-behaviour sanitizers
 	CFLAGS="$(SANITIZE) -UNDEBUG" $(BIN)/python hatch_build.py
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
 	PYTHONMALLOC=malloc $(BIN)/python -m pytest -q tests/voicelog/test_hot.py tests/voicelog/test_stage.py \
+	tests/voicelog_sink/test_total.py \
 	; status=$$?; $(BIN)/python hatch_build.py && exit $$status
 
 $(VENV)-bench/.done: pyproject.toml $(HOT) benchmarks/requirements.txt

@@ -7,7 +7,6 @@ which one runs, as `accelerated`.
 from __future__ import annotations
 
 import logging
-import os
 from types import ModuleType
 from typing import TypeVar
 
@@ -18,11 +17,11 @@ from voicelog.events import TOPIC_OF
 from voicelog.given import MAX_NAME_CHARS, Given
 from voicelog.plan import OTHER, PLANS, Plan
 from voicelog.session import Session
+from voicelog.settings import runs_in_python
 from voicelog.stream import Stream
 from voicelog.turn import MAX_STAGES, Turn
 from voicelog.watch import Watcher
 
-PURE_PYTHON = "VOICELOG_PURE_PYTHON"
 CONTRACT = 1
 """What this version expects of the extension; another one was built from other sources, and is not used."""
 
@@ -52,7 +51,7 @@ def accelerated(stage: type[S]) -> type[S]:
 
 def _extension() -> ModuleType | None:
     """Return the extension where it was built from these sources and is wanted."""
-    if os.environ.get(PURE_PYTHON, "") not in ("", "0"):
+    if runs_in_python():
         return None
     try:
         from voicelog import _hot

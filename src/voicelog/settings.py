@@ -19,9 +19,10 @@ import attrs
 from voicelog.errors import ConfigError
 
 PREFIX = "VOICELOG_"
-NOT_SETTINGS = ("VOICELOG_TEST_", "VOICELOG_SESSION", "VOICELOG_PURE_PYTHON")
+PURE_PYTHON = "VOICELOG_PURE_PYTHON"
+NOT_SETTINGS = ("VOICELOG_TEST_", "VOICELOG_SESSION", PURE_PYTHON)
 """Names in the environment that begin like a setting and are none: the test suite's, a handed-over session, and what
-voicelog.hot reads at the import."""
+chooses Python where there is an extension in C, at its import."""
 
 _SECRET = re.compile(r"password|secret|token|\.key\.pem|oauthbearer\.config", re.IGNORECASE)
 """Names of librdkafka's whose values are not shown."""
@@ -42,6 +43,11 @@ CONTENT_DEFAULT = frozenset(CONTENT_KINDS) - {"prompt"}
 REDACTORS = ("phone", "email", "card")
 """The redactors that voicelog.redact brings, by the names that the setting `redact` takes."""
 _REDACTOR = re.compile(rf"{'|'.join(REDACTORS)}|phone:[A-Z]{{2}}")
+
+
+def runs_in_python(environ: Mapping[str, str] | None = None) -> bool:
+    """Return whether VOICELOG_PURE_PYTHON chooses Python, by `environ` or this process's environment."""
+    return (os.environ if environ is None else environ).get(PURE_PYTHON, "") not in ("", "0")
 
 
 @attrs.frozen

@@ -7,10 +7,11 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from voicelog_sink.errors import SinkError
-from voicelog_sink.rollup import Rollup, names_of, unpack
+from voicelog_sink.rollup import Rollup, names_of
 from voicelog_sink.stores.base import Store
 from voicelog_sink.tables import METRIC_NAMES, METRIC_ROLLUPS
 from voicelog_sink.tiers import Reading, months_of
+from voicelog_sink.total import Total
 
 DIMENSIONS = ("service", "provider", "model", "variant")
 """What a name's figures can be told apart by."""
@@ -57,17 +58,18 @@ def rolled_up(store: Store, name: str, found: Iterable[Reading], dimensions: Seq
     Blocks while the store works; holds one rollup a group in memory. Raises StoreError, and SinkError for a rollup
     that this version can't read.
     """
-    groups: defaultdict[Key, Rollup] = defaultdict(Rollup)
+    groups: defaultdict[Key, Total] = defaultdict(Total)
     for reading in found:
         partitions = [{"name": name, "tier": reading.tier, "period": period} for period in reading.periods]
         bounds = {"since_ms": reading.since_ms, "until_ms": reading.until_ms}
         for row in store.tuples(METRIC_ROLLUPS.name, (*dimensions, "sketch"), partitions, **bounds):
             try:
-                groups[row[:-1]].merge(unpack(row[-1]))
+                groups[row[:-1]].add(row[-1])
             except ValueError as exc:
                 message = f"{name}, by {reading.tier}: {exc}"
                 raise SinkError(message) from exc
-    return {key: rollup for key, rollup in groups.items() if rollup.count}
+    rollups = ((key, total.rollup()) for key, total in groups.items())
+    return {key: rollup for key, rollup in rollups if rollup.count}
 
 
 def _order(source: Source) -> tuple[int, int, str]:

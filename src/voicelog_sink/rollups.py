@@ -14,10 +14,11 @@ from typing import TypeVar
 from voicelog.events import SHARDS
 from voicelog_sink.parts import MINUTE_MS, Parts, minute_text
 from voicelog_sink.rank import erasures_in
-from voicelog_sink.rollup import Cell, Dimensions, Minutes, Name, Rollup, name_row, period_of, start_ms_of, unpack
+from voicelog_sink.rollup import Cell, Dimensions, Minutes, Name, name_row, period_of, start_ms_of
 from voicelog_sink.rollup_work import HourJob, RollupWork
 from voicelog_sink.stores.base import Row, Store, Values
 from voicelog_sink.tables import DERIVED_PENDING, METRIC_PARTS, METRIC_ROLLUPS
+from voicelog_sink.total import Total
 from voicelog_sink.work import IDLE_MS
 
 CHUNK_JOBS = 8
@@ -158,19 +159,19 @@ class Rollups:
 
     def _merge(self, tier: str, name: str, period: str, jobs: Sequence[HourJob]) -> None:
         """Merge a partition of the shorter tier and write what comes of it."""
-        merged: defaultdict[Dimensions, Rollup] = defaultdict(Rollup)
+        merged: defaultdict[Dimensions, Total] = defaultdict(Total)
         shorter = {"name": name, "tier": _SHORTER[tier], "period": period}
         try:
             for service, provider, model, variant, rank, blob in self._store.tuples(
                 METRIC_ROLLUPS.name, _MERGED, [shorter]
             ):
-                merged[service, provider, model, variant].merge(unpack(blob), erasures_in(rank))
+                merged[service, provider, model, variant].add(blob, erasures_in(rank))
         except ValueError as exc:  # one rollup that can't be read must not hold up all the others
             self._failed(jobs, f"{name}: {exc}")
             return
         hour, start_ms = jobs[0].hour, start_ms_of(tier, jobs[0].hour)
         for some in _slices(list(merged.items()), STEP_ROWS):
-            self._write(jobs, [rollup.row(name, tier, hour, start_ms, who) for who, rollup in some])
+            self._write(jobs, [total.rollup().row(name, tier, hour, start_ms, who) for who, total in some])
 
     def _write_names(self, done: Iterable[tuple[HourJob, Minutes]]) -> None:
         named = {(name, period_of("day", job.hour)): job for job, minutes in done for name in minutes.names}

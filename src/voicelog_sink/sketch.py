@@ -27,6 +27,7 @@ _LARGEST = _MAPPING.max_possible
 
 Bins = dict[int, int]
 """Count by bin; bin k holds what is above gamma^(k-1), up to gamma^k."""
+BinCount = tuple[int, int]
 
 
 class Packed(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -77,11 +78,18 @@ class Sketch:
         """Add what another sketch holds: the same as if each of its values were added."""
         if packed.least is None or packed.most is None:
             return
-        self._reach(packed.least, packed.most)
-        self.zeros += packed.zeros
-        _add(self.bins, zip(accumulate(packed.bins), packed.counts, strict=True))
-        if packed.negative_bins:
-            _add(self.negative_bins, zip(accumulate(packed.negative_bins), packed.negative_counts, strict=True))
+        bins = zip(accumulate(packed.bins), packed.counts, strict=True)
+        negative = zip(accumulate(packed.negative_bins), packed.negative_counts, strict=True)
+        self.add_counts(packed.least, packed.most, packed.zeros, bins, negative)
+
+    def add_counts(
+        self, least: float, most: float, zeros: int, bins: Iterable[BinCount], negative_bins: Iterable[BinCount]
+    ) -> None:
+        """Add counts by bin, of values of which these are the least and the largest."""
+        self._reach(least, most)
+        self.zeros += zeros
+        _add(self.bins, bins)
+        _add(self.negative_bins, negative_bins)
 
     def packed(self) -> Packed:
         """Return it as it is stored: the same values give the same."""
@@ -160,7 +168,10 @@ def _bins_of(values: Iterable[float]) -> Counter[int]:
     return Counter([ceil(log2(value) * scale) for value in values])
 
 
-def _add(bins: Bins, counts: Iterable[tuple[int, int]]) -> None:
+def _add(bins: Bins, counts: Iterable[BinCount]) -> None:
+    if not bins:
+        bins.update(counts)
+        return
     get = bins.get
     for key, count in counts:
         bins[key] = get(key, 0) + count

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -272,21 +271,19 @@ def test_health_check_fails_where_nothing_listens(stages: list[list[Step]]) -> N
 
 
 class Built(NamedTuple):
-    """What the first stage left: its working directory, the environment for the image, and all that was printed."""
+    """What the first stage left: its working directory, and the environment for the image."""
 
     work: Path
     target: Path
-    printed: str
 
 
 @pytest.fixture(scope="module")
 def built(stages: list[list[Step]], from_fetched: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Take the steps of the first stage here; as in its image, there is no compiler."""
+    """Take the steps of the first stage here."""
     work = tmp_path_factory.mktemp("build")
     target = work.with_name("voicelog-of-image")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**without_own_paths(), **from_fetched, "PATH": path, "CC": "/no/compiler", "PIP_VERBOSE": "1"}
-    printed = ""
+    environment = {**without_own_paths(), **from_fetched, "PATH": path}
     for word, rest in stages[0]:
         if word == "COPY":
             source, where = ROOT / rest.split()[0], work / rest.split()[1]
@@ -298,8 +295,7 @@ def built(stages: list[list[Step]], from_fetched: dict[str, str], tmp_path_facto
                 capture_output=True, text=True, check=False, timeout=280,
             )  # fmt: skip
             assert_clean(done)
-            printed += done.stdout + done.stderr
-    return Built(work, target, printed)
+    return Built(work, target)
 
 
 @pytest.mark.packaging
@@ -312,8 +308,8 @@ def test_steps_that_build_the_image_give_an_environment_that_runs_the_sink(built
 
 
 @pytest.mark.packaging
-def test_without_a_compiler_the_wheel_is_for_every_platform_and_says_so(built: Built) -> None:
-    (wheel,) = built.work.glob("wheels/*.whl")
-    assert wheel.name.endswith("-py3-none-any.whl")
-    assert [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".so")] == []
-    assert "without the extension voicelog._hot, stages will run in Python" in built.printed
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler is installed")
+def test_images_sink_reads_percentiles_by_the_extension(built: Built) -> None:
+    ask = "from voicelog_sink import total; print(total._quick.CONTRACT == total.CONTRACT)"
+    done = subprocess.run([built.target / "bin" / "python", "-c", ask], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("True\n", "")
