@@ -10,8 +10,8 @@ import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, cast
@@ -34,7 +34,7 @@ from voicelog_sink.backup_manifest import (
 from voicelog_sink.backup_plan import Plan
 from voicelog_sink.export_file import Unwritable, whole_file
 from voicelog_sink.patience import patiently
-from voicelog_sink.stores.base import Store
+from voicelog_sink.stores.base import Store, Values
 from voicelog_sink.tables import (
     DERIVED_PENDING,
     ERASURES,
@@ -144,8 +144,10 @@ def backup(store: Store, folder: Path, manifest: Manifest, on_read: OnRead = ign
     """Write what `manifest` does not have yet and return it complete.
 
     Blocks for all of it, waits while the store is away for up to a minute, holds some thousand rows. Raises StoreError
-    and Unwritable: what was written stays, and the next call with the manifest that is in the directory goes on.
+    and Unwritable: what was written stays, and the next call with the manifest that is in the directory goes on. A
+    table that the store does not have is said before anything is written.
     """
+    patiently(_look_for, store, manifest)
     _tidy(folder, "*.part")  # of a run that was killed
     run = _Run(store, folder, manifest, on_read)
     run.save()
@@ -153,6 +155,13 @@ def backup(store: Store, folder: Path, manifest: Manifest, on_read: OnRead = ign
         if table.name in manifest.tables and table.name not in run.manifest.done:
             run.table(table)
     return run.end()
+
+
+def _look_for(store: Store, manifest: Manifest) -> None:
+    """Ask for each table: the last one may else be missed after an hour, where `init` has not run since an update."""
+    for name in manifest.tables:
+        with closing(cast("Generator[Values]", store.partitions(name))) as keys:
+            next(keys, None)
 
 
 def _tidy(folder: Path, pattern: str) -> None:

@@ -53,6 +53,18 @@ def test_store_that_stays_away_is_waited_for_and_named(
     assert "set VOICELOG_STORE or --store to where it is" in sentence(ended)
 
 
+@pytest.mark.parametrize("only", ["store", "topics"])
+def test_init_of_one_does_not_need_the_other(only: str, brokers: str, topic_prefix: str, tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    here, away = f"sqlite:///{tmp_path}/x.db", f"scylla://127.0.0.1:{port}/ks?local_dc=datacenter1"
+    place = Place(f"127.0.0.1:{port}", topic_prefix, here) if only == "store" else Place(brokers, topic_prefix, away)
+    made = sink("init", "--only", only, **place.settings(start_timeout_ms=10_000))
+    assert (made.returncode, made.stderr) == (0, "")
+    assert made.stdout.splitlines()[-1] == "ok"
+    again = sink("init", "--only", only, "--check", **place.settings(start_timeout_ms=10_000))
+    assert (again.returncode, again.stdout) == (0, "ok\n")
+
+
 def test_topics_that_are_missing_are_named_with_the_remedy(brokers: str, topic_prefix: str, tmp_path: Path) -> None:
     place = Place(brokers, topic_prefix, f"sqlite:///{tmp_path}/x.db")
     ended = sink("run", **place.settings(start_timeout_ms=1_500))

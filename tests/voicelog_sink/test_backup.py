@@ -209,7 +209,7 @@ def test_backup_of_a_store_that_is_written_is_consistent_once_it_was_derived(
     small: None, tmp_path: Path, at_once: int
 ) -> None:
     """Every event that is in it has its rows in the other tables, and is in a summary and in the rollups."""
-    events = sorted((event for call in some_calls(5) for event in call.events), key=lambda event: event.ts)
+    events = sorted((event for call in some_calls(9) for event in call.events), key=lambda event: event.ts)
     busy = Busy(load({"store": f"sqlite:///{tmp_path}/busy.db"}, {})[0], now_ms)
     busy.open(1000)
     busy.init()

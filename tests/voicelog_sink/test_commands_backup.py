@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -111,6 +113,20 @@ def test_period_that_is_none_and_what_is_no_backup_are_wrong_use_or_failures(run
     ran = run("restore")
     assert ran.status == 1
     assert "is no backup: it has no manifest.json" in ran.err
+
+
+def test_table_that_is_missing_is_said_before_anything_is_written(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "old.db"
+    fresh(path).close()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("DROP TABLE retention")  # as in a store that was made before there was such a table
+    assert main(["backup", f"{tmp_path}/b", "--store", f"sqlite:///{path}"]) == 1
+    said = capfd.readouterr().err
+    assert "no such table: retention" in said
+    assert "run voicelog-sink init" in said
+    assert list((tmp_path / "b").iterdir()) == []
 
 
 def test_backup_without_pyarrow_says_how_to_get_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
