@@ -94,8 +94,8 @@ def _groups(
     store: Store, name: str, times: Sequence[list[Reading]], dimensions: Sequence[str]
 ) -> tuple[Groups, Groups]:
     """Return the figures of both times; read once where they are the same."""
-    first = rolled_up(store, name, times[0], dimensions)
-    return first, first if times[0] == times[1] else rolled_up(store, name, times[1], dimensions)
+    first = rolled_up(store, [name], times[0], dimensions)[name]
+    return first, first if times[0] == times[1] else rolled_up(store, [name], times[1], dimensions)[name]
 
 
 def _both(groups: tuple[Groups, Groups], keys: tuple[Key, Key]) -> tuple[Rollup, Rollup] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from voicelog_sink.errors import SinkError
@@ -52,23 +52,30 @@ def sources(store: Store, found: Sequence[Reading], only: Collection[str] = ()) 
     return sorted((Source(kind, name, unit) for (kind, name), unit in units.items()), key=_order)
 
 
-def rolled_up(store: Store, name: str, found: Iterable[Reading], dimensions: Sequence[str]) -> Groups:
-    """Return a name's figures over all the readings, by the values of `dimensions`.
+def rolled_up(
+    store: Store, names: Sequence[str], found: Iterable[Reading], dimensions: Sequence[str]
+) -> dict[str, Groups]:
+    """Return each name's figures over all the readings, by the values of `dimensions`.
 
-    Blocks while the store works; holds one rollup a group in memory. Raises StoreError, and SinkError for a rollup
-    that this version can't read.
+    Blocks while the store works, less for some names than for one after the other; holds one rollup a name and group in
+    memory. Raises StoreError, and SinkError for a rollup that this version can't read.
     """
-    groups: defaultdict[Key, Total] = defaultdict(Total)
+    groups: dict[str, defaultdict[Key, Total]] = {name: defaultdict(Total) for name in names}
     for reading in found:
-        partitions = [{"name": name, "tier": reading.tier, "period": period} for period in reading.periods]
+        tier = reading.tier
+        partitions = [{"name": name, "tier": tier, "period": period} for name in names for period in reading.periods]
         bounds = {"since_ms": reading.since_ms, "until_ms": reading.until_ms}
-        for row in store.tuples(METRIC_ROLLUPS.name, (*dimensions, "sketch"), partitions, **bounds):
+        for row in store.tuples(METRIC_ROLLUPS.name, ("name", *dimensions, "sketch"), partitions, **bounds):
             try:
-                groups[row[:-1]].add(row[-1])
+                groups[row[0]][row[1:-1]].add(row[-1])
             except ValueError as exc:
-                message = f"{name}, by {reading.tier}: {exc}"
+                message = f"{row[0]}, by {tier}: {exc}"
                 raise SinkError(message) from exc
-    rollups = ((key, total.rollup()) for key, total in groups.items())
+    return {name: _sums(totals) for name, totals in groups.items()}
+
+
+def _sums(totals: Mapping[Key, Total]) -> Groups:
+    rollups = ((key, total.rollup()) for key, total in totals.items())
     return {key: rollup for key, rollup in rollups if rollup.count}
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import attrs
 
 from voicelog_sink.parts import MINUTE_MS, STAGE
-from voicelog_sink.rolled import Source, rolled_up, sources
+from voicelog_sink.rolled import Groups, Source, rolled_up, sources
 from voicelog_sink.rollup import Rollup
 from voicelog_sink.sketch import RELATIVE_ERROR, Sketch
 from voicelog_sink.stores.base import Store
-from voicelog_sink.tiers import Reading, oldest_ms, open_end_ms, readings
+from voicelog_sink.tiers import oldest_ms, open_end_ms, readings
 
 GROUPS = ("stage", "provider", "model", "variant", "service")
 """What figures can be told apart by; the stage, or the figure's name, always is."""
 
+AT_ONCE = 8
+"""Sources that are read together, so that the store works on the next one while this one is added up."""
 POINTS = (0.5, 0.9, 0.95, 0.99)
 ERROR_PERCENT = round(RELATIVE_ERROR * 100)
 """A percentile is within so many percent of the exact one, by nearest rank."""
@@ -79,9 +81,13 @@ def stats(
     found = readings(max(since_ms, oldest_ms(now_ms)), min(until_ms, open_end_ms(now_ms)))
     dimensions = tuple(name for name in by if name != "stage")
     minutes = minutes_of(since_ms, min(until_ms, now_ms))
-    return [
-        row for source in sources(store, found, only) for row in _rows(store, source, found, dimensions, minutes)
-    ]  # fmt: skip
+    all_sources = sources(store, found, only)
+    rows: list[StatsRow] = []
+    for start in range(0, len(all_sources), AT_ONCE):
+        some = all_sources[start : start + AT_ONCE]
+        rolled = rolled_up(store, [name for source in some for name in source.rollups], found, dimensions)
+        rows += [row for source in some for row in _rows(source, rolled, dimensions, minutes)]
+    return rows
 
 
 def minutes_of(since_ms: int, until_ms: int) -> int:
@@ -90,10 +96,10 @@ def minutes_of(since_ms: int, until_ms: int) -> int:
 
 
 def _rows(
-    store: Store, source: Source, found: Sequence[Reading], dimensions: tuple[str, ...], minutes: int
+    source: Source, rolled: Mapping[str, Groups], dimensions: tuple[str, ...], minutes: int
 ) -> Iterator[StatsRow]:
     """Yield a source's rows, by its groups."""
-    all_of, *first = (rolled_up(store, name, found, dimensions) for name in source.rollups)
+    all_of, *first = (rolled[name] for name in source.rollups)
     for key in sorted(all_of):
         streamed = first[0].get(key) if first else None
         yield _row(source, dict(zip(dimensions, key, strict=True)), (all_of[key], streamed), minutes)

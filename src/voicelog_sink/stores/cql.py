@@ -39,7 +39,8 @@ from voicelog_sink.stores.window import Window
 UNSET = UNSET_VALUE
 """Stands for a column that is left as it is."""
 PROTOCOL = 4
-PAGE_ROWS = 500
+PAGE_ROWS, SHORT_PAGE_ROWS = 1_000, 5_000
+"""Of an answer: whole rows, and rows of some columns."""
 REQUEST_TIMEOUT_S = 10.0
 SCHEMA_TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 5.0
@@ -129,10 +130,12 @@ class Connection:
         with self._errors():
             return self._session.prepare(text)
 
-    def ask(self, statement: Any, values: Sequence[Any]) -> Any:
-        """Send a prepared query; the answer goes to `rows`."""
+    def ask(self, statement: Any, values: Sequence[Any], page_rows: int = PAGE_ROWS) -> Any:
+        """Send a prepared query; the answer, of which that many rows come at a time, goes to `rows`."""
         with self._errors():
-            return self._session.execute_async(statement, values)
+            bound = statement.bind(values)
+            bound.fetch_size = page_rows
+            return self._session.execute_async(bound)
 
     def rows(self, answer: Any) -> Iterator[tuple[Any, ...]]:
         """Yield an answer's rows, page by page."""

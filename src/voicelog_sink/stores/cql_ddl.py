@@ -109,18 +109,20 @@ def delete(keyspace: str, table: Table, columns: Sequence[str] = ()) -> str:
 
 
 @lru_cache(maxsize=FORMS)
-def select(keyspace: str, query: Query) -> str:
+def select(keyspace: str, query: Query, together: str | None = None) -> str:
     """Return the statement for one partition, its conditions in order; clustering order is the table's own.
 
+    `together` is a key column of which a list is given, for several partitions, each with the limit; then it comes
+    last of the columns.
     CQL has no operator for `has`: those columns come after the others, and whoever reads looks through them. Filtering
     is allowed for the others since it stays within one partition, or the rows that an index has found.
     """
     asked = [(name, operator) for name, operator in query.conditions if operator != HAS]
     looked_through = [name for name, operator in query.filters if operator == HAS]
-    where = " AND ".join(f"{quoted(name)} {operator} ?" for name, operator in asked)
-    limit = " LIMIT ?" if has_limit(query) else ""
+    where = " AND ".join(f"{quoted(name)} {'IN' if name == together else operator} ?" for name, operator in asked)
+    limit = f" {'PER PARTITION ' if together else ''}LIMIT ?" if has_limit(query) else ""
     filtering = " ALLOW FILTERING" if len(query.filters) > len(looked_through) else ""
-    columns = listed([*query.columns, *looked_through])
+    columns = listed([*query.columns, *looked_through, *([together] if together else [])])
     return f"SELECT {columns} FROM {quoted(keyspace)}.{quoted(query.source)} WHERE {where}{limit}{filtering}"
 
 

@@ -19,17 +19,18 @@ from voicelog_sink.stores.base import (
     StoreUnavailable,
     Values,
 )
-from voicelog_sink.stores.cql import UNSET, Connection, Failure, milliseconds
+from voicelog_sink.stores.cql import PAGE_ROWS, SHORT_PAGE_ROWS, UNSET, Connection, Failure, milliseconds
 from voicelog_sink.stores.cql_rows import Encoded, RowError, TableEncoder, batches
 from voicelog_sink.stores.cql_texts import DividedEncoder
 from voicelog_sink.stores.flight import Request
 from voicelog_sink.stores.lifetime import Lifetimes, wall_ms
 from voicelog_sink.stores.query import HAS, Condition, Plan, as_stored, plan, text_key
+from voicelog_sink.stores.together import Together, together
 from voicelog_sink.stores.url import cql_url
 from voicelog_sink.tables import TABLES, TIME
 
 READ_AHEAD = 8
-"""Most partitions whose first page is asked for before it is needed."""
+"""Most requests whose first page is asked for before it is needed."""
 
 
 class CqlStore(Store):
@@ -187,30 +188,31 @@ class CqlStore(Store):
         """Yield some columns of rows, as the driver gives them; see Store."""
         names = as_stored(source, names)
         plans = (plan(source, p, since_ms=since_ms, until_ms=until_ms, names=names) for p in partitions)
-        for _, rows in self._answers(plans):
+        for _, rows in self._answers(plans, page_rows=SHORT_PAGE_ROWS):
             yield from rows
 
     def texts(self, source: str, names: Sequence[str], partitions: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         """Yield the texts of each partition, those of some asked for ahead; see Store."""
         text_key(source, names)
-        for _, rows in self._answers(plan(source, p, names=names) for p in partitions):
+        for _, rows in self._answers((plan(source, p, names=names) for p in partitions), small=True):
             yield "\0".join(text for row in rows for text in row if text)
 
-    def _answers(self, plans: Iterable[Plan]) -> Iterator[tuple[Plan, Iterator[tuple[Any, ...]]]]:
-        """Yield each plan with its rows, which must be taken before the next."""
-        waiting = iter(plans)
-        started = deque((each, self._ask(each)) for each in islice(waiting, READ_AHEAD))
+    def _answers(
+        self, plans: Iterable[Plan], *, small: bool = False, page_rows: int = PAGE_ROWS
+    ) -> Iterator[tuple[Plan, Iterator[tuple[Any, ...]]]]:
+        """Yield each plan with its rows, which must be taken before the next; `small` says that none has many."""
+        waiting = together(plans, small=small)
+        started = deque((each, self._ask(each, page_rows)) for each in islice(waiting, READ_AHEAD))
         while started:
             asked, answer = started.popleft()
-            yield asked, _fitting(asked, self._connection().rows(answer))
-            started.extend((each, self._ask(each)) for each in islice(waiting, 1))
+            for one, rows in asked.told_apart(self._connection().rows(answer)):
+                yield one, _fitting(one, rows)
+            started.extend((each, self._ask(each, page_rows)) for each in islice(waiting, 1))
 
-    def _ask(self, asked: Plan) -> Any:
-        statement = self._statement(cql_ddl.select(self._url.keyspace, asked.query))
-        pairs = zip(asked.query.conditions, asked.values, strict=True)
-        values = [value for (_, operator), value in pairs if operator != HAS]
-        limit = [asked.limit] if cql_ddl.has_limit(asked.query) else []
-        return self._connection().ask(statement, values + limit)
+    def _ask(self, asked: Together, page_rows: int) -> Any:
+        statement = self._statement(cql_ddl.select(self._url.keyspace, asked.query, asked.column))
+        limit = [asked.plans[0].limit] if cql_ddl.has_limit(asked.query) else []
+        return self._connection().ask(statement, asked.values + limit, page_rows)
 
     def partitions(self, table: str) -> Iterator[Values]:
         """Yield every partition key, page by page; see Store."""

@@ -24,8 +24,9 @@ Condition = tuple[str, str, Any]
 class Query:
     """What is asked of each partition, without the values: the columns, the conditions, the order.
 
-    `filters` are those of the conditions, the last ones, that no key or index answers. It is the same object for the
-    same question, so that what is made of it can be kept.
+    The first `keys` of the conditions are the whole partition key, none where an index finds the rows. `filters` are
+    those, the last ones, that no key or index answers. It is the same object for the same question, so that what is
+    made of it can be kept.
     """
 
     source: str
@@ -35,6 +36,7 @@ class Query:
     order: tuple[str, ...]
     descending: tuple[str, ...]
     is_limited: bool
+    keys: int
 
 
 class Plan(NamedTuple):
@@ -90,6 +92,7 @@ def _query(
         order=() if indexed else relation.clustering,
         descending=relation.descending if isinstance(relation, Table) else (),
         is_limited=is_limited,
+        keys=0 if indexed else len(partition),
     )
 
 
