@@ -13,7 +13,7 @@ from voicelog_sink.tables import BLOB, BOOL, INT, REAL, SMALL, TEXT, TIME, Table
 
 GROUP_ROWS = 20_000
 GROUP_BYTES = 16 * 1024 * 1024
-"""Of a row group, about: what a backup, or a restore, holds as Arrow's columns."""
+"""Of a row group, about: what a backup holds as Arrow's columns."""
 BATCH_ROWS = 2_000
 BATCH_BYTES = 8 * 1024 * 1024
 """Rows that are turned into Python objects at once, and their size, about."""
@@ -39,11 +39,10 @@ def batches(table: Table, path: Path) -> Iterator[list[Values]]:
     """Yield a file's rows, some at a time, as a store takes them: what is absent is left out."""
     pa = needed()
     with pa.parquet.ParquetFile(path) as file:
-        for number in range(file.num_row_groups):
-            group = file.read_row_group(number)
-            rows = max(1, min(BATCH_ROWS, BATCH_BYTES * group.num_rows // max(group.nbytes, 1)))
-            for batch in group.to_batches(max_chunksize=rows):
-                yield _rows(pa, table, batch)
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, use_threads=False):
+            rows = max(1, BATCH_BYTES * len(batch) // max(batch.nbytes, 1))
+            for first in range(0, len(batch), rows):
+                yield _rows(pa, table, batch.slice(first, rows))
 
 
 def _rows(pa: Any, table: Table, batch: Any) -> list[Values]:
