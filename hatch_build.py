@@ -26,15 +26,18 @@ SRC = ROOT / "src"
 MODULES = {"voicelog._hot": "stages run", "voicelog_sink._total": "percentiles of many days are read"}
 """Each extension, and what runs in Python without it. Its sources are beside it, and their names begin with its own."""
 
+BUILT = "built "
+"""Begins a line of the command that names a file."""
+
 
 def unknown() -> str | None:
-    """Return why the extensions are not for this Python; None where they are."""
+    """Return why no extension is for this Python; None where they are."""
     if os.environ.get("VOICELOG_PURE_PYTHON", "") not in ("", "0"):
         return "VOICELOG_PURE_PYTHON is set"
     if platform.python_implementation() != "CPython":
-        return f"they are for CPython, and this is {platform.python_implementation()}"
+        return f"it is for CPython, and this is {platform.python_implementation()}"
     if sysconfig.get_config_var("Py_GIL_DISABLED"):
-        return "they are safe under the GIL only, and this Python has none"
+        return "it is safe under the GIL only, and this Python has none"
     return None
 
 
@@ -43,37 +46,35 @@ def files(module: str, kind: str) -> list[str]:
     return sorted(str(path) for path in SRC.glob(f"{module.replace('.', '/')}*{kind}"))
 
 
-def compile_into(target: Path) -> list[Path]:
-    """Build the extensions into `target`, each in its package's folder; raises what goes wrong."""
+def compile_into(target: Path, module: str) -> Path:
+    """Build an extension into its package's folder in `target`; raises what goes wrong."""
     from setuptools import Distribution, Extension
     from setuptools.command.build_ext import build_ext
 
     flags = ["-std=c11", "-fvisibility=hidden", *os.environ.get("VOICELOG_HOT_CFLAGS", "").split()]
-    extensions = [
-        Extension(module, files(module, ".c"), depends=files(module, ".h"), extra_compile_args=flags)
-        for module in MODULES
-    ]  # fmt: skip
+    extension = Extension(module, files(module, ".c"), depends=files(module, ".h"), extra_compile_args=flags)
     with tempfile.TemporaryDirectory() as temporary:
-        command = build_ext(Distribution({"name": "voicelog", "ext_modules": extensions}))
+        command = build_ext(Distribution({"name": "voicelog", "ext_modules": [extension]}))
         command.build_lib, command.build_temp = str(target), temporary
+        command.force = True  # other flags are no reason for setuptools to build it anew
         command.ensure_finalized()
         command.run()
-        return [Path(command.get_ext_fullpath(module)) for module in MODULES]
+        return Path(command.get_ext_fullpath(module))
 
 
 def build(target: Path) -> list[Path]:
-    """Build the extensions into `target`, in another process; return them, or none after a line that says why not."""
-    why = unknown()
+    """Build the extensions into `target`, in another process; return those that are there, say of others why not."""
+    why, built = unknown(), []
     if why is None:
         command = [sys.executable, __file__, str(target)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        built = [Path(line) for line in done.stdout.splitlines()[-len(MODULES) :] if done.returncode == 0]
-        if built and all(path.is_file() for path in built):
-            return built
-        why = f"they could not be built: {(done.stderr.strip() or done.stdout.strip() or 'no output')[-2000:]}"
-    slower = " and ".join(f"{what} in Python (no {module})" for module, what in MODULES.items())
-    print(f"voicelog: without its extensions {slower}, which is slower and otherwise the same: {why}", file=sys.stderr)
-    return []
+        found = [Path(line.removeprefix(BUILT)) for line in done.stdout.splitlines() if line.startswith(BUILT)]
+        built = [path for path in found if path.is_file()]
+        why = f"it could not be built: {(done.stderr.strip() or done.stdout.strip() or 'no output')[-2000:]}"
+    there = {f"{path.parent.name}.{path.name.partition('.')[0]}" for path in built}
+    for module in (each for each in MODULES if each not in there):
+        print(f"voicelog: without {module} {MODULES[module]} in Python, which is slower: {why}", file=sys.stderr)
+    return built
 
 
 class Hook(BuildHookInterface):
@@ -102,5 +103,17 @@ class Hook(BuildHookInterface):
             self._temporary.cleanup()
 
 
+def main(target: Path) -> int:
+    """Build what can be built and say where it is; return the exit status, 1 where something could not be."""
+    status = 0
+    for module in MODULES:
+        try:
+            print(f"{BUILT}{compile_into(target, module)}", flush=True)
+        except Exception as exc:  # setuptools and the compilers that it knows raise many kinds
+            print(f"{module}: {type(exc).__name__}: {exc}", file=sys.stderr)
+            status = 1
+    return status
+
+
 if __name__ == "__main__":
-    print(*compile_into(Path(sys.argv[1]) if len(sys.argv) > 1 else SRC), sep="\n")
+    sys.exit(main(Path(sys.argv[1]) if len(sys.argv) > 1 else SRC))

@@ -19,6 +19,7 @@
 #define MOST ((int64_t)1 << 40)       /* of any number in a rollup, and of the parts of a bin's number */
 #define MOST_TOTAL ((int64_t)1 << 61) /* of all numbers that were added up: then no sum can be beyond 64 bits */
 #define MOST_BIN ((int64_t)1 << 17)   /* the doubles reach from bin -35,000 to bin 36,000 */
+#define MOST_BINS 8192                /* kept side by side: a factor of 10^71 between the values */
 #define USD_UNITS 1000000000000       /* as in rollup.py: a cost is whole dollars and units of 1e-12 dollars */
 
 /* MessagePack, as far as it occurs here. */
@@ -154,7 +155,7 @@ read_listed(Reader *reader, Listed *listed, int64_t *weight)
     }
     listed->counts = reader->at;
     for (uint64_t place = 0; place < listed->length; place++) {
-        if (!read_int(reader, 0, &number)) {
+        if (!read_int(reader, 1, &number)) { /* of nothing there is no bin */
             return false;
         }
         *weight += number; /* of at most 2 * MOST_BIN bins, each at most MOST: below 2^59 */
@@ -169,6 +170,21 @@ typedef struct {
     int64_t first;
     int64_t size;
 } Bins;
+
+/* Whether the bins from `first` to `last` can be kept beside those that are. */
+static bool
+can_reach(const Bins *bins, const Listed *listed)
+{
+    if (listed->length == 0) {
+        return true;
+    }
+    int64_t first = listed->first, last = listed->last;
+    if (bins->size > 0) {
+        first = Py_MIN(first, bins->first);
+        last = Py_MAX(last, bins->first + bins->size - 1);
+    }
+    return last - first < MOST_BINS;
+}
 
 /* Makes room for the bins from `first` to `last`; -1 with MemoryError where there is none. */
 static int
@@ -288,7 +304,8 @@ total_add(Total *self, PyObject *data)
     Reader reader = {begin, begin + PyBytes_GET_SIZE(data)};
     One one = {0};
     int64_t weight = 0;
-    if (!read_one(&reader, &one, &weight) || self->total > MOST_TOTAL - weight) {
+    if (!read_one(&reader, &one, &weight) || self->total > MOST_TOTAL - weight || !can_reach(&self->above, &one.above)
+        || !can_reach(&self->below, &one.below)) {
         Py_RETURN_FALSE;
     }
     bool is_empty = !one.has_values; /* as in sketch.py: then its bins count for nothing */

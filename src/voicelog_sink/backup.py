@@ -159,9 +159,10 @@ def backup(store: Store, folder: Path, manifest: Manifest, on_read: OnRead = ign
 
 def _look_for(store: Store, manifest: Manifest) -> None:
     """Ask for each table: the last one may else be missed after an hour, where `init` has not run since an update."""
-    for name in manifest.tables:
-        with closing(cast("Generator[Values]", store.partitions(name))) as keys:
-            next(keys, None)
+    for table in ORDER:
+        if table.name in manifest.tables and table.name not in manifest.done:
+            with closing(cast("Generator[Values]", store.partitions(table.name))) as keys:
+                next(keys, None)
 
 
 def _tidy(folder: Path, pattern: str) -> None:

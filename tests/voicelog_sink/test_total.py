@@ -24,8 +24,10 @@ needs_extension = pytest.mark.skipif(
 
 values = st.floats(allow_nan=False, allow_infinity=False) | st.floats(0, 1e5) | st.just(0.0)
 flags = st.sampled_from((0, 0, EXCLUDED, FAILED | EXCLUDED))
+durations_ms = st.floats(1e-3, 1e7) | st.floats(-1e7, -1e-3) | st.just(0.0)
 costs = st.none() | st.floats(-1, 10) | st.just(1e6)
 measured = st.lists(st.tuples(st.none() | values, flags, costs), max_size=30)
+common = st.lists(st.tuples(st.none() | durations_ms, flags, costs), max_size=30).map(lambda rows: of(rows).packed())
 stored = measured.map(lambda rows: of(rows).packed())
 
 numbers = st.integers(-3, 300) | st.integers(-(2**63), 2**64 - 1) | st.integers(2**40 - 2, 2**40 + 2)
@@ -76,7 +78,7 @@ def test_total_is_the_same_as_one_rollup_of_all_rows(blobs: list[bytes]) -> None
 
 
 @needs_extension
-@given(stored)
+@given(common)
 def test_what_is_written_is_added_in_c(blob: bytes) -> None:
     assert total._quick is not None
     assert total._quick.Total().add(blob)
@@ -84,6 +86,7 @@ def test_what_is_written_is_added_in_c(blob: bytes) -> None:
 
 @needs_extension
 @given(st.lists(encoded | stored, max_size=4))
+@example([msgspec.msgpack.encode([1, 1, 0, 0, None, 0, [1.0, 1.0, 0, [0, 1], [0, 1], [], []]])])
 def test_what_is_not_written_so_is_read_or_refused_as_in_python(blobs: list[bytes]) -> None:
     assert told(added_up, blobs) == told(one_by_one, blobs)
 
@@ -112,6 +115,16 @@ def test_damaged_rollup_is_read_or_refused_as_in_python_and_leaves_the_total_as_
 def test_what_are_no_bytes_is_left_to_python(given: Any) -> None:
     assert total._quick is not None
     assert total._quick.Total().add(given) is False
+
+
+@needs_extension
+def test_values_that_are_far_apart_are_left_to_python() -> None:
+    assert total._quick is not None
+    counted = total._quick.Total()
+    assert counted.add(of([(1.0, 0, None)]).packed())
+    assert not counted.add(of([(1e300, 0, None)]).packed())
+    assert not counted.add(of([(-1e-300, 0, None), (-1e300, 0, None)]).packed())
+    assert counted.add(of([(-1e300, 0, None)]).packed())
 
 
 @needs_extension

@@ -182,8 +182,9 @@ class Store(ABC):
         """Yield for each partition, in the given order, its rows' texts in these columns: all joined, in no order.
 
         Between two texts is at least one NUL character, as there may be where no text is. For searching through many:
-        the texts of some hundred partitions are held at a time. The partition key is one column; raises ValueError for
-        another source or a column of another type, and as `select` does.
+        the texts of some hundred partitions are held at a time, and as many of their keys are taken before the first
+        text is given. The partition key is one column; raises ValueError for another source or a column of another
+        type, and as `select` does.
         """
 
     @abstractmethod

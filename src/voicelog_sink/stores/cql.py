@@ -130,8 +130,8 @@ class Connection:
         with self._errors():
             return self._session.prepare(text)
 
-    def ask(self, statement: Any, values: Sequence[Any], page_rows: int = PAGE_ROWS) -> Any:
-        """Send a prepared query; the answer, of which that many rows come at a time, goes to `rows`."""
+    def ask(self, statement: Any, values: Sequence[Any], page_rows: int | None = PAGE_ROWS) -> Any:
+        """Send a prepared query; the answer, of which that many rows come at a time, None for all, goes to `rows`."""
         with self._errors():
             bound = statement.bind(values)
             bound.fetch_size = page_rows

@@ -212,7 +212,7 @@ class CqlStore(Store):
     def _ask(self, asked: Together, page_rows: int) -> Any:
         statement = self._statement(cql_ddl.select(self._url.keyspace, asked.query, asked.column))
         limit = [asked.plans[0].limit] if cql_ddl.has_limit(asked.query) else []
-        return self._connection().ask(statement, asked.values + limit, page_rows)
+        return self._connection().ask(statement, asked.values + limit, None if asked.is_whole else page_rows)
 
     def partitions(self, table: str) -> Iterator[Values]:
         """Yield every partition key, page by page; see Store."""

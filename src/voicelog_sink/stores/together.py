@@ -3,6 +3,11 @@
 A request costs more than a small answer does, on both sides. So partitions that are single rows, or of which some rows
 at most are wanted, are asked for together. The node that is asked then asks the others: that is no way for large
 partitions, which go one by one, each to a node that has it.
+
+Such an answer comes whole and not in pages. With pages Cassandra reads one partition after the other (5.0, by its
+MultiPartitionPager), and ScyllaDB takes the page's size for the limit of each partition and drops the rest itself
+(scylladb issues 14242 and 14980). Where rows are left out by a filter the partitions go one by one too: nobody knows
+how much has to be read, and together they would have one timeout.
 """
 
 from __future__ import annotations
@@ -11,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from voicelog_sink.stores.query import HAS, Plan, Query, row_key
+from voicelog_sink.stores.query import HAS, Plan, Query, relation_of, row_key
 
 MOST = 16
 """Partitions of one request. ScyllaDB takes 100 of them and Cassandra's guardrail, where it is set, 25 by default."""
@@ -47,6 +52,11 @@ class Together(NamedTuple):
             values[self.place] = list(dict.fromkeys(plan.values[self.place] for plan in self.plans))
         return values
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the answer is to come whole: it is known to be small."""
+        return self.place is not None and _is_small(self.plans[0])
+
     def told_apart(self, rows: Iterator[Tuple]) -> Iterator[tuple[Plan, Iterator[Tuple]]]:
         """Yield each plan with its rows, which end in the column in which the plans differ, where there is one."""
         place = self.place
@@ -78,15 +88,22 @@ def together(plans: Iterable[Plan], *, small: bool = False) -> Iterator[Together
 
 
 def _is_small(plan: Plan) -> bool:
-    """Return whether some rows of each partition at most are wanted, and the database leaves out the others."""
+    """Return whether each partition is a row, or some rows at most are wanted of it and none is left out."""
     query, limit = plan.query, plan.limit
-    is_cut = limit is not None and limit <= FEW and all(operator != HAS for _, operator in query.filters)
-    return is_cut or row_key(query.source) is not None
+    if row_key(query.source) is not None:
+        indexes = getattr(relation_of(query.source), "indexes", ())
+        return all(name not in indexes for name, _ in query.filters)  # CQL has no IN beside an indexed column
+    return limit is not None and limit <= FEW and not query.filters
 
 
 def _differs(one: Plan, other: Plan) -> int | None:
-    """Return the place of the only value that differs, if that is one of the partition key's."""
+    """Return the place of the only value that differs, if that is one of the partition key's.
+
+    An empty text is no key that a database takes, and would be no answer for its neighbours.
+    """
     if one.query is not other.query or one.limit != other.limit:
         return None
     places = [place for place, pair in enumerate(zip(one.values, other.values, strict=True)) if pair[0] != pair[1]]
-    return places[0] if len(places) == 1 and places[0] < one.query.keys else None
+    if len(places) != 1 or places[0] >= one.query.keys:
+        return None
+    return None if "" in (one.values[places[0]], other.values[places[0]]) else places[0]

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voicelog_sink.stores.query import AT_LEAST, HAS, Plan, plan
+from voicelog_sink.stores.query import AT_LEAST, EQUAL, HAS, Plan, plan
 from voicelog_sink.stores.together import MOST, together
 
 
@@ -23,11 +23,12 @@ SHARDS = [("2026-11-25", shard) for shard in range(16)]
 
 
 def test_first_rows_of_a_days_shards_are_one_request() -> None:
-    plans = days(*SHARDS, limit=32, since_ms=1, where=[("errors", AT_LEAST, 1)])
+    plans = days(*SHARDS, limit=32, since_ms=1)
     (asked,) = together(plans)
     assert asked.plans == plans
     assert asked.column == "shard"
-    assert asked.values == ["2026-11-25", list(range(16)), 1, 1]
+    assert asked.values == ["2026-11-25", list(range(16)), 1]
+    assert asked.is_whole
 
 
 def test_other_day_is_another_request() -> None:
@@ -37,18 +38,27 @@ def test_other_day_is_another_request() -> None:
 def test_partitions_that_may_be_large_go_one_by_one() -> None:
     assert divided(days(*SHARDS)) == [1] * 16
     assert divided(days(*SHARDS, limit=1_000)) == [1] * 16
-    assert divided(days(*SHARDS, limit=32, where=[("models", HAS, "m")])) == [1] * 16
+    for where in (("models", HAS, "m"), ("errors", AT_LEAST, 1)):
+        assert divided(days(*SHARDS, limit=32, where=[where])) == [1] * 16
 
 
 def test_partitions_that_are_said_to_be_small_go_together() -> None:
     plans = [plan("voice_interactions", {"session_id": f"s-{n}"}, names=("text",)) for n in range(3)]
     assert divided(plans) == [1, 1, 1]
-    assert divided(plans, small=True) == [3]
+    (asked,) = together(plans, small=True)
+    assert asked.plans == plans
+    assert not asked.is_whole
 
 
 def test_rows_that_an_index_finds_go_alone() -> None:
     plans = [plan("session_summaries", {"user_id": f"u-{n}"}) for n in range(3)]
     assert divided(plans) == [1, 1, 1]
+    where = [("user_id", EQUAL, "u")]
+    assert divided([plan("session_summaries", {"session_id": f"s-{n}"}, where=where) for n in range(3)]) == [1, 1, 1]
+
+
+def test_empty_key_goes_alone() -> None:
+    assert divided([plan("session_summaries", {"session_id": name}) for name in ("a", "b", "", "c", "d")]) == [2, 1, 2]
 
 
 def test_other_limit_is_another_request() -> None:
