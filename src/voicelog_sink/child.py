@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -12,6 +13,7 @@ from voicelog_sink.errors import SinkError
 
 GRACE_S = 10.0
 NOT_FOUND = 127
+"""The exit status for a program that is not there, as shells have it."""
 
 
 class Child:
@@ -69,6 +71,14 @@ class Child:
         except PermissionError:
             return True
         return True
+
+
+def unrunnable(program: str) -> str | None:
+    """Return the sentence for a program that can't be started since there is none; None where there is one."""
+    if shutil.which(program):
+        return None
+    why = "it is no executable file" if os.path.dirname(program) else "no program of that name is on PATH"
+    return f"{program!r} can't be run: {why}; expected a command such as `voicelog-sink dev -- python bot.py`"
 
 
 def _heed_interrupts() -> None:

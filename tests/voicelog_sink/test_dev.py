@@ -134,10 +134,17 @@ def test_port_that_is_taken_is_left_for_a_free_one(tmp_path: Path) -> None:
     assert f"http://{address}/" not in line
 
 
-def test_command_that_does_not_exist_is_status_1_and_one_sentence(tmp_path: Path) -> None:
-    ended = sink("dev", "--", "no-such-program", store=f"sqlite:///{tmp_path}/calls.db", http="off")
-    assert ended.returncode == 1
-    assert ended.stderr.splitlines()[-1] == "voicelog-sink: 'no-such-program' can't be run: No such file or directory"
+NO_PROGRAM = [("no-such-program", "no program of that name is on PATH"), ("./no-such-file", "it is no executable file")]
+
+
+@pytest.mark.parametrize(("program", "why"), NO_PROGRAM, ids=["name", "path"])
+def test_command_that_does_not_exist_is_status_127_and_one_sentence_before_anything_starts(
+    tmp_path: Path, program: str, why: str
+) -> None:
+    ended = sink("dev", "--", program, "--flag", store=f"sqlite:///{tmp_path}/calls.db", http="off")
+    says = f"'{program}' can't be run: {why}; expected a command such as `voicelog-sink dev -- python bot.py`"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (127, "", f"voicelog-sink: {says}\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_child_that_does_not_listen_is_killed_after_its_grace(

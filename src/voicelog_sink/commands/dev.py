@@ -10,7 +10,7 @@ import click
 from voicelog.errors import REASONS
 from voicelog.settings import Settings
 from voicelog_sink import logs
-from voicelog_sink.child import Child
+from voicelog_sink.child import NOT_FOUND, Child, unrunnable
 from voicelog_sink.daemon import Daemon
 from voicelog_sink.embedded import EmbeddedBroker, at_broker
 from voicelog_sink.http import application, serving
@@ -41,8 +41,12 @@ def command(settings: Settings, command_line: tuple[str, ...]) -> int:
     """Run an embedded broker, the sink and a store in one process, and COMMAND with VOICELOG_BROKERS set to it.
 
     When COMMAND ends, everything that it sent is stored first; then dev ends with COMMAND's exit status. Without
-    COMMAND it runs until Ctrl-C. The broker keeps about 5 MB a partition in memory: for development, not for keeping.
+    COMMAND it runs until Ctrl-C; where there is no such program, nothing is started, and the status is 127. The broker
+    keeps about 5 MB a partition in memory: for development, not for keeping.
     """
+    if command_line and (why := unrunnable(command_line[0])):
+        tell(why)
+        return NOT_FOUND
     logs.set_up(settings.log_format, logging.WARNING)
     broker = EmbeddedBroker(settings.topic_prefix)
     metrics, status = Metrics(), Status()
