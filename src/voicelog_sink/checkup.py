@@ -56,8 +56,11 @@ def _stops(difference: Difference) -> bool:
     return difference.what.endswith(("does not exist", "is missing"))
 
 
-def of_group(group: str, members: int, standings: Sequence[Standing]) -> list[Finding]:
-    """Return what is to be said of the sinks and of what they have still to read."""
+def of_group(group: str, members: int | None, standings: Sequence[Standing]) -> list[Finding]:
+    """Return what is to be said of the sinks and of what they have still to read.
+
+    `members` is None where the broker does not know them, as the embedded one.
+    """
     lag = sum(standing.lag for standing in standings)
     started = any(standing.committed is not None for standing in standings)
     return [*_lost(group, standings), _sinks(group, members, lag, started), _lag(members, lag)]
@@ -78,16 +81,19 @@ def _lost(group: str, standings: Sequence[Standing]) -> list[Finding]:
     ]
 
 
-def _sinks(group: str, members: int, lag: int, started: bool) -> Finding:
+def _sinks(group: str, members: int | None, lag: int, started: bool) -> Finding:
+    if members is None:
+        so_far = "" if started else "; that group has stored nothing yet"
+        return Finding("sinks", "unknown", f"the embedded broker does not say who is in group {group!r}{so_far}")
     if members:
         return Finding("sinks", "ok", f"{members} in group {group!r}")
     what = f"none in group {group!r}" + ("" if started else ", and none was yet")
     return Finding("sinks", "failed" if lag else "warning", what, "start one: voicelog-sink run")
 
 
-def _lag(members: int, lag: int) -> Finding:
-    if lag < LAG_WARN or not members:
-        return Finding("lag", "ok" if members or not lag else "warning", f"{lag:,} events wait to be stored")
+def _lag(members: int | None, lag: int) -> Finding:
+    if lag < LAG_WARN or members == 0:
+        return Finding("lag", "warning" if members == 0 and lag else "ok", f"{lag:,} events wait to be stored")
     remedy = "look at voicelog_sink_loop_seconds_total in /metrics for what the sink waits for; add sinks or workers"
     return Finding("lag", "warning", f"{lag:,} events wait to be stored", remedy)
 

@@ -25,43 +25,57 @@ from voicelog_sink.topics import TopicAdmin, wanted
 NOBODY = {"bucket": -1, "key": "voicelog-sink doctor", "sink_id": "-"}
 """The key of a row that never exists."""
 
+BROKER, STORE = "broker", "store"
+FINE_EMBEDDED = Finding("rights", "ok", "the embedded broker lets everybody read and write")
+
 Step = Callable[[], list[Finding]]
 
 
-def examine(settings: Settings) -> Iterator[Finding]:
-    """Yield a finding for each thing, as soon as it is known. Blocks up to about start_timeout_ms for each server."""
-    yield from _broker(settings)
-    yield from _store(settings)
+def examine(settings: Settings, only: str | None = None) -> Iterator[Finding]:
+    """Yield a finding for each thing, as soon as it is known. Blocks up to about start_timeout_ms for each server.
+
+    `only` BROKER or STORE looks at that one, and connects to it alone.
+    """
+    if only != STORE:
+        yield from _broker(settings)
+    if only != BROKER:
+        yield from _store(settings)
 
 
 def _broker(settings: Settings) -> Iterator[Finding]:
     topics = TopicAdmin(settings)
     try:
         topics.wait(settings.start_timeout_ms)
+        embedded = topics.is_embedded()
     except SinkError as exc:
         yield Finding("broker", "failed", str(exc))
         yield from checkup.unknown(("topics", "rights", "sinks", "lag", "dead letters"), "no broker")
         return
     yield Finding("broker", "ok", f"answers at {settings.brokers}")
     names = [topic.name for topic in wanted(settings)]
+    fine = f"all {len(names)} are there" + ("; the embedded broker keeps no settings of theirs" if embedded else "")
     missing = topics.missing()
     there = [name for name in names if name not in missing]
-    yield from _guarded(
-        "topics", lambda: checkup.of_differences("topics", topics.check(), f"all {len(names)} are there")
+    yield from _guarded("topics", lambda: checkup.of_differences("topics", topics.check(), fine))
+    admin = GroupAdmin(settings)
+    yield from (
+        [FINE_EMBEDDED]
+        if embedded
+        else _guarded("rights", lambda: checkup.of_rights(admin.rights(there), names[-1], settings.group))
     )
-    yield from _group(settings, GroupAdmin(settings), there, names[-1])
+    yield from _group(settings, admin, there, names[-1], embedded)
 
 
-def _group(settings: Settings, admin: GroupAdmin, there: list[str], dead_letters: str) -> Iterator[Finding]:
-    yield from _guarded("rights", lambda: checkup.of_rights(admin.rights(there), dead_letters, settings.group))
-
+def _group(
+    settings: Settings, admin: GroupAdmin, there: list[str], dead_letters: str, embedded: bool
+) -> Iterator[Finding]:
     def standings() -> list[Finding]:
         found = admin.standings(there)
         events = [standing for standing in found if standing.topic != dead_letters]
         newest_ms = checkup.newest_ms(events)
         ahead_ms = max(0, newest_ms - int(time.time() * 1000)) if newest_ms is not None else 0
         return [
-            *checkup.of_group(settings.group, admin.members(), events),
+            *checkup.of_group(settings.group, None if embedded else admin.members(), events),
             checkup.of_dead_letters(dead_letters, found),
             checkup.of_clock("broker's clock", ahead_ms),
         ]

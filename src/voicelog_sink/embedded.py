@@ -15,6 +15,8 @@ from voicelog_sink.client import make_client
 from voicelog_sink.errors import BrokerUnavailable
 
 START_TIMEOUT_S = 10.0
+CLUSTER_ID = "mockCluster"
+"""How the cluster id of every mock cluster begins; that of a broker is made otherwise."""
 QUICK = {"fetch.wait.max.ms": "20"}
 """The mock cluster answers nothing on a connection while a fetch waits on it; asking for ends took ten seconds."""
 
@@ -37,6 +39,11 @@ class EmbeddedBroker:
             message = f"the embedded broker did not start within {START_TIMEOUT_S:.0f} s: {exc.args[0].str()}"
             raise BrokerUnavailable(message) from exc
         return ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
+
+
+def is_embedded(cluster_id: str | None) -> bool:
+    """Return whether the broker that gave this cluster id is an embedded one, of this process or of another."""
+    return (cluster_id or "").startswith(CLUSTER_ID)
 
 
 def at_broker(settings: Settings, address: str) -> Settings:

@@ -21,10 +21,12 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are im
 from voicelog.events import TOPIC_DEAD_LETTERS, TOPICS
 from voicelog.settings import Settings
 from voicelog_sink.client import make_client
+from voicelog_sink.embedded import is_embedded
 from voicelog_sink.errors import BrokerRefused, BrokerUnavailable, TopicsMissing
 from voicelog_sink.stores.base import Difference
 
 INIT = "voicelog-sink init"
+OF_DEV = "set VOICELOG_TOPIC_PREFIX to what `voicelog-sink dev` has: that makes its topics as it starts"
 TOPIC_MAX_BYTES = 8 * 1024 * 1024
 DEAD_LETTERS_MAX_BYTES = 16 * 1024 * 1024 + 512 * 1024
 DEAD_LETTERS_RETENTION = 4
@@ -127,23 +129,49 @@ class TopicAdmin:
         except KafkaException as exc:
             raise translated(exc) from exc
 
+    def is_embedded(self) -> bool:
+        """Return whether it is the embedded broker, which knows no settings of topics, rights or members of groups."""
+        try:
+            return is_embedded(self._admin.list_topics(timeout=ASK_TIMEOUT_S).cluster_id)
+        except KafkaException as exc:
+            raise translated(exc) from exc
+
     def retention_ms(self) -> dict[str, int]:
         """Return for how long each of the topics that exist keeps its messages; -1 is for ever."""
+        if self.is_embedded():
+            message = "the embedded broker knows no retention but some 5 MB a partition and the end of its process"
+            raise BrokerRefused(message)
         return {name: int(topic.config.get("retention.ms", -1)) for name, topic in self._live().items()}
 
     def check(self) -> list[Difference]:
-        """Compare the live topics with the wanted ones; change nothing. Raises BrokerUnavailable, BrokerRefused."""
+        """Compare the live topics with the wanted ones; change nothing. Raises BrokerUnavailable, BrokerRefused.
+
+        Of the embedded broker's they only have to exist.
+        """
+        if self.is_embedded():
+            return [Difference(f"topic {name} does not exist", OF_DEV) for name in self.missing()]
         live = self._live()
         return [found for topic in wanted(self._settings) for found in differences(topic, live.get(topic.name))]
 
     def init(self) -> list[str]:
-        """Make the topics, or change them to what they should be; return what was done, a sentence each."""
+        """Make the topics, or change them to what they should be; return what was done, a sentence each.
+
+        Raises BrokerUnavailable, and BrokerRefused, as the embedded broker does where one is missing.
+        """
+        if self.is_embedded():
+            return self._init_embedded()
         live = self._live()
         done: list[str] = []
         for topic in wanted(self._settings):
             done += self._complete(topic, live[topic.name]) if topic.name in live else self._create(topic)
         self._settle()
         return done
+
+    def _init_embedded(self) -> list[str]:
+        if missing := self.missing():
+            message = f"the embedded broker has no topic {', '.join(missing)}, and makes none later: {OF_DEV}"
+            raise BrokerRefused(message)
+        return []
 
     def _create(self, topic: Topic) -> list[str]:
         new = NewTopic(topic.name, topic.partitions, topic.replication or -1, config=dict(topic.config))
@@ -187,7 +215,7 @@ class TopicAdmin:
 
     def _config_of(self, name: str) -> dict[str, str]:
         resource = ConfigResource(ResourceType.TOPIC, name)
-        entries = self._admin.describe_configs([resource])[resource].result()
+        entries = self._admin.describe_configs([resource], request_timeout=ASK_TIMEOUT_S)[resource].result()
         return {n: entry.value for n, entry in entries.items() if entry.value is not None}
 
     def _settle(self) -> None:

@@ -58,6 +58,19 @@ def test_no_sink_and_nothing_to_do_is_a_warning() -> None:
     )
 
 
+def test_members_that_the_embedded_broker_does_not_tell_are_unknown_and_no_failure() -> None:
+    found = checkup.of_group("sink", None, [standing(committed=90)])
+    assert found == [
+        Finding("sinks", "unknown", "the embedded broker does not say who is in group 'sink'"),
+        Finding("lag", "ok", "10 events wait to be stored"),
+    ]
+    assert statuses(checkup.of_group("sink", None, [standing(end=20_000)])) == [
+        ("sinks", "unknown"),
+        ("lag", "warning"),
+    ]
+    assert "has stored nothing yet" in checkup.of_group("sink", None, [standing(committed=None)])[0].what
+
+
 def test_much_lag_is_a_warning_while_sinks_run() -> None:
     found = checkup.of_group("sink", 1, [standing(end=20_000, committed=1)])
     assert statuses(found) == [("sinks", "ok"), ("lag", "warning")]

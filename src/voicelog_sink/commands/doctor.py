@@ -11,7 +11,7 @@ from rich.text import Text
 from voicelog.settings import Settings
 from voicelog_sink import shapes
 from voicelog_sink.checkup import Finding, worst
-from voicelog_sink.doctor import examine
+from voicelog_sink.doctor import BROKER, STORE, examine
 from voicelog_sink.options import BROKER_SETTINGS, INIT_SETTINGS, STORE_SETTINGS, secrets_epilog, with_settings
 from voicelog_sink.render import console, one_line
 
@@ -25,22 +25,24 @@ EXAMPLE = """\b
 Examples:
   voicelog-sink doctor
   voicelog-sink doctor --brokers redpanda:9092 --store "scylla://scylla:9042/voice_ai_ks?local_dc=dc1"
+  voicelog-sink doctor --only store --store sqlite:///calls.db
   voicelog-sink doctor --json | jq 'select(.status != "ok")'
 
 """
 
 
 @click.command(epilog=EXAMPLE + secrets_epilog(*SETTINGS))
+@click.option("--only", type=click.Choice((BROKER, STORE)), help="Only this one; the other need not be there")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line")
 @with_settings(*SETTINGS)
-def command(settings: Settings, as_json: bool) -> int:
+def command(settings: Settings, only: str | None, as_json: bool) -> int:
     """Look at broker, topics, group, lag, dead letters, store, schema, clocks, rights and disk; change nothing.
 
     Says what is wrong and the command that mends it. Status 1 where something failed: a warning is none.
     """
     timeout_ms = min(settings.start_timeout_ms, PATIENCE_MS)
     patient = attrs.evolve(settings, values={**settings.values, "start_timeout_ms": timeout_ms})
-    found = list(told(examine(patient), as_json))
+    found = list(told(examine(patient, only), as_json))
     return 1 if worst(found) == "failed" else 0
 
 
