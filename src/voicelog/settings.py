@@ -221,7 +221,7 @@ SETTINGS: tuple[Setting, ...] = (
             "library"),
     Setting("slow_turn_ms", _positive, 2_000, "ms",
             "user_bot_latency_ms from which on a turn is slow: sampling keeps its call, the sink's summaries count it, "
-            "`sessions --slow` lists it"),
+            "`sessions --slow` lists it; how many of a call are slow stays as the sink counted them"),
     Setting("prices", str, "", "", "price table for cost_usd: a TOML or JSON file; in code also a dict", "library",
             takes=_prices_given),
     Setting("otel_spans", _bool, True, "",

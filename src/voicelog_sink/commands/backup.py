@@ -17,7 +17,7 @@ from voicelog_sink.backup import ORDER, OnRead, backup, begin, chosen, ignore, o
 from voicelog_sink.backup_manifest import Asked, Manifest, complete, damage
 from voicelog_sink.backup_parquet import needed
 from voicelog_sink.options import STORE_SETTINGS, secrets_epilog, with_settings
-from voicelog_sink.period import checked_since, maybe_since_option, since_ms
+from voicelog_sink.period import FORMS, checked_since, maybe_since_option, since_ms
 from voicelog_sink.progress import progress
 from voicelog_sink.reading import reading
 from voicelog_sink.render import console, count
@@ -33,7 +33,7 @@ Examples:
 
 @click.command(epilog=EXAMPLE + secrets_epilog(*STORE_SETTINGS))
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
-@maybe_since_option("Only rows from then on, by their own time: 24h, 7d, or a UTC date or time")
+@maybe_since_option(f"Only rows from then on, by their own time: {FORMS}")
 @click.option("--until", default=None, callback=checked_since, help="Only rows from before then, as --since")
 @click.option(
     "--table", "tables", type=click.Choice(sorted(table.name for table in ORDER)), multiple=True,

@@ -14,7 +14,7 @@ from voicelog.events import EVENT_TYPES, Event
 from voicelog.settings import Settings
 from voicelog_sink import logs, shapes
 from voicelog_sink.options import BROKER_SETTINGS, secrets_epilog, with_settings
-from voicelog_sink.period import maybe_since_option, since_ms
+from voicelog_sink.period import FORMS, maybe_since_option, since_ms
 from voicelog_sink.render import console, count
 from voicelog_sink.render_event import event_line
 from voicelog_sink.signals import stop_on_signals
@@ -41,7 +41,7 @@ Examples:
     "--type", "types", type=click.Choice(list(EVENT_TYPES)), multiple=True, help="Only of this type; repeatable"
 )
 @click.option("--errors", is_flag=True, help="Only errors, what ended with one, and logs from WARNING up")
-@maybe_since_option("Begin with what came since: 5m, 1h, or a UTC date or time; without it, with what is yet to come")
+@maybe_since_option(f"Begin with what came since: {FORMS}; without it, with what is yet to come")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line")
 @with_settings(*SETTINGS)
 def command(
