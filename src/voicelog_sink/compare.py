@@ -8,7 +8,7 @@ import attrs
 
 from voicelog_sink.interval import CONFIDENCE, Estimate, difference, least_count, quantile_estimate, share_estimate
 from voicelog_sink.parts import METRIC, STAGE
-from voicelog_sink.rolled import Groups, Key, Source, rolled_up, sources
+from voicelog_sink.rolled import Groups, Key, Source, rolled_up, sources, values_seen
 from voicelog_sink.rollup import Rollup
 from voicelog_sink.stores.base import Store
 from voicelog_sink.tiers import Reading, oldest_ms, open_end_ms, readings
@@ -74,9 +74,7 @@ def pairs(store: Store, a: Side, b: Side, *, now_ms: int, only: Collection[str] 
 
     Blocks while the store reads some hundred rollups a name and side. Raises as `stats` does.
     """
-    times = [
-        readings(max(side.since_ms, oldest_ms(now_ms)), min(side.until_ms, open_end_ms(now_ms))) for side in (a, b)
-    ]
+    times = [_readings(side, now_ms) for side in (a, b)]
     keys = tuple(a.group.values()), tuple(b.group[name] for name in a.group)
     return [
         Pair(source, figure, *both)
@@ -84,6 +82,17 @@ def pairs(store: Store, a: Side, b: Side, *, now_ms: int, only: Collection[str] 
         for figure, name in zip(FIGURES if source.kind == STAGE else ("value",), source.rollups, strict=True)
         if (both := _both(_groups(store, name, times, tuple(a.group)), keys))
     ]
+
+
+def values_of(store: Store, side: Side, dimension: str, *, now_ms: int, only: Collection[str] = ()) -> list[str]:
+    """Return the values of `dimension` that have figures in the side's time, the rest of its group being the same.
+
+    For the sentence where there is nothing to compare. Blocks as `pairs` does; raises as `stats` does.
+    """
+    times = _readings(side, now_ms)
+    where = {name: value for name, value in side.group.items() if name != dimension}
+    names = [source.rollups[0] for source in sources(store, times, only)]
+    return values_seen(store, names, times, dimension, where)
 
 
 def _readings(side: Side, now_ms: int) -> list[Reading]:

@@ -168,6 +168,13 @@ def ms(value: float | None) -> str:
     return f"{value:.0f}" if abs(value) >= 9.95 or value == int(value) else f"{value:.1f}"
 
 
+def signed(text: str) -> str:
+    """Return a number that is printed so with its sign; what is printed as zero has none."""
+    if not any(digit in text for digit in "123456789"):
+        return text.lstrip("+-")
+    return text if text.startswith(("+", "-")) else f"+{text}"
+
+
 def span(value_ms: float | None) -> str:
     """Return a length of time with its unit."""
     if value_ms is None:

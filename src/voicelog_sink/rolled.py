@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from voicelog_sink.errors import SinkError
+from voicelog_sink.parts import TURN
 from voicelog_sink.rollup import Rollup, names_of
 from voicelog_sink.stores.base import Store
 from voicelog_sink.tables import METRIC_NAMES, METRIC_ROLLUPS
@@ -25,6 +26,11 @@ Key = tuple[str, ...]
 Groups = dict[Key, Rollup]
 
 
+def shown_name(name: str, kind: str) -> str:
+    """Return a name as tables print it: a turn's figure without `turn.` and its unit."""
+    return name.removeprefix("turn.").removesuffix("_ms") if kind == TURN else name
+
+
 class Source(NamedTuple):
     """What was measured: a stage, `turn.<figure>` or a custom metric, and its unit."""
 
@@ -37,19 +43,45 @@ class Source(NamedTuple):
         """Its names in metric_rollups: a stage has two, its duration and its first item."""
         return names_of(self.name, self.kind)
 
+    @property
+    def shown(self) -> str:
+        """Its name as tables print it."""
+        return shown_name(self.name, self.kind)
+
+    def is_called(self, name: str) -> bool:
+        """Say whether `name` means it: its own, the one that tables print, and a turn's figure as events have it."""
+        return name in (self.name, self.shown) or (self.kind == TURN and f"turn.{name}" == self.name)
+
+
+class UnknownName(SinkError):
+    """Nothing of that name was measured in any month of the period; `known` are the names that were, as printed."""
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        """Keep the names beside the sentence."""
+        super().__init__(f"no figure {name!r} was measured; there are: {', '.join(known)}")
+        self.name = name
+        self.known = tuple(known)
+
 
 def sources(store: Store, found: Sequence[Reading], only: Collection[str] = ()) -> list[Source]:
     """Return what was measured in the months of these readings, in the order of a call: `only` those, if any is given.
 
-    Blocks for one query a month. A metric with several units has the first of them.
+    Blocks for one query a month. A metric with several units has the first of them. Raises UnknownName for a name in
+    `only` that is none of them, where there are any.
     """
     months = [{"month": month} for month in months_of(found)]
     rows = store.tuples(METRIC_NAMES.name, ("kind", "source", "unit"), months)
     units: dict[tuple[str, str], str] = {}
     for kind, name, unit in rows:
-        if not only or name in only:
-            units[kind, name] = min(unit, units.get((kind, name), unit))
-    return sorted((Source(kind, name, unit) for (kind, name), unit in units.items()), key=_order)
+        units[kind, name] = min(unit, units.get((kind, name), unit))
+    return _chosen(sorted((Source(kind, name, unit) for (kind, name), unit in units.items()), key=_order), only)
+
+
+def _chosen(known: list[Source], only: Collection[str]) -> list[Source]:
+    for name in only if known else ():
+        if not any(source.is_called(name) for source in known):
+            raise UnknownName(name, list(dict.fromkeys(source.shown for source in known)))
+    return [source for source in known if not only or any(map(source.is_called, only))]
 
 
 def rolled_up(
@@ -72,6 +104,23 @@ def rolled_up(
                 message = f"{row[0]}, by {tier}: {exc}"
                 raise SinkError(message) from exc
     return {name: _sums(totals) for name, totals in groups.items()}
+
+
+def values_seen(
+    store: Store, names: Sequence[str], found: Iterable[Reading], dimension: str, where: Mapping[str, str]
+) -> list[str]:
+    """Return the values of `dimension` that have figures, where the other dimensions are as in `where`; absent is ''.
+
+    Blocks while the store reads the rollups that `rolled_up` would, without their sketches.
+    """
+    values = set[str]()
+    for reading in found:
+        partitions = [{"name": n, "tier": reading.tier, "period": period} for n in names for period in reading.periods]
+        bounds = {"since_ms": reading.since_ms, "until_ms": reading.until_ms}
+        for row in store.tuples(METRIC_ROLLUPS.name, (dimension, *where, "count"), partitions, **bounds):
+            if row[-1] and row[1:-1] == tuple(where.values()):
+                values.add(row[0])
+    return sorted(values)
 
 
 def _sums(totals: Mapping[Key, Total]) -> Groups:

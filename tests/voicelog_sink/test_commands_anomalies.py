@@ -109,9 +109,58 @@ def test_what_can_t_be_judged_is_told(run: Run, path: Path) -> None:
         hour_rows([HOUR], lambda _: rollup([1.0]), "stt"),
     )
     store.close()
-    out = run().out
-    assert "not judged: 3 for want of 7 earlier days with that hour" in out
-    assert "not judged: 3 with fewer than 30 values in every hour" in out
+    ran = run("--days", "20")
+    assert ran.status == 0
+    assert ran.out.splitlines()[1:] == [
+        "not judged: 3 without a baseline: of the 20 days before, 7 or more must have 30 values or more in the same "
+        "hour (from rollups by hour)",
+        "not judged: 3 with fewer than 30 values in every hour",
+    ]
+
+
+@pytest.mark.parametrize("how", [(), ("--json",)])
+def test_check_that_can_judge_nothing_fails_and_says_why(run: Run, path: Path, how: tuple[str, ...]) -> None:
+    store = sqlite_store(path, lambda: int(time.time() * 1000))
+    write(store, hour_rows([HOUR, HOUR - 1], lambda _: rollup([1.0] * 60)))
+    store.close()
+    ran = run("--fail", "--since", "2h", *how)
+    assert ran.status == 1
+    assert ran.err.startswith(
+        "voicelog-sink: nothing could be judged: 3 without a baseline: of the 14 days before, 7 or"
+    )
+    assert ran.err.endswith("; take a longer --since, or fewer dimensions with --by\n")
+    assert ran.out.startswith("{" if how else "judged: 0 measures")
+
+
+def test_check_of_hours_with_too_few_values_fails_and_one_without_any_does_not(run: Run, path: Path) -> None:
+    fill(path, 1.0)
+    store = sqlite_store(path, lambda: int(time.time() * 1000))
+    write(store, hour_rows([HOUR, HOUR - 1], lambda _: rollup([1.0]), "stt"))
+    write(store, hour_rows([HOUR - 24 * 3], lambda _: rollup([1.0]), "tts"))
+    store.close()
+    few = run("--fail", "--since", "2h", "--names", "stt")
+    assert few.status == 1
+    assert few.err.startswith("voicelog-sink: nothing could be judged: 3 with fewer than 30 values in every hour; take")
+    assert run("--fail", "--since", "2h", "--names", "tts").status == 0
+    assert run("--fail", "--since", "2h").status == 0
+
+
+def test_name_that_was_never_measured_is_told_with_those_that_were(run: Run, path: Path) -> None:
+    fill(path, 1.0)
+    for how, period in (((), "since 24h, nor on the 14 days before"), (("--trend",), "in these weeks")):
+        ran = run("--names", "llm,nope", *how)
+        assert (ran.status, ran.out) == (2, "")
+        assert f"no figure 'nope' was measured {period}; there are: llm" in ran.err
+
+
+def test_turn_s_figure_is_named_as_stats_has_it(run: Run, path: Path) -> None:
+    store = sqlite_store(path, lambda: int(time.time() * 1000))
+    rows = hour_rows(EVER, lambda hour: rollup([9.0 if hour >= HOUR - 1 else 1.0] * 60), "turn.llm_ttft_ms", "turn")
+    write(store, rows)
+    store.close()
+    ran = run("--names", "llm_ttft", "--since", "2h")
+    assert ran.out.splitlines()[1].split()[:3] == ["llm_ttft", "openai", "gpt-4o"]
+    assert run("--names", "llm_ttft", "--json").objects[0]["anomalies"][0]["name"] == "turn.llm_ttft_ms"
 
 
 @pytest.mark.parametrize(

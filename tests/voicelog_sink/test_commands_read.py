@@ -19,6 +19,7 @@ from tests.voicelog_sink.ran import Ran, Run
 from voicelog_sink.cli import main
 from voicelog_sink.commands.sessions import Search
 from voicelog_sink.commands.stats import redraw
+from voicelog_sink.naming import listed
 from voicelog_sink.queries import Place
 from voicelog_sink.shapes import moment
 from voicelog_sink.stats import StatsRow
@@ -261,6 +262,35 @@ def test_stats_are_of_the_names_and_the_period_that_were_asked_for(run: Run, cal
     assert "'now' is no time" in until
     (shape,) = run("stats", "--json", "--names", "llm", "--since", "59m", "--until", "1m").objects
     assert shape["per_minute"] == pytest.approx(shape["count"] / 59, rel=0.02)
+
+
+def test_names_are_taken_as_tables_print_them(run: Run, calls: list[CallBuilder]) -> None:
+    printed = run("stats", "--names", "user_bot_latency").out
+    assert printed.splitlines()[2].split()[0] == "user_bot_latency"
+    for name in ("turn.user_bot_latency_ms", "user_bot_latency_ms", "user_bot_latency,turn.user_bot_latency_ms"):
+        assert run("stats", "--names", name).out == printed
+
+
+@pytest.mark.parametrize("names", ["nope", "llm,nope", "nope,llm"])
+def test_unknown_name_is_wrong_use_and_told_with_those_there_are(
+    run: Run, calls: list[CallBuilder], names: str
+) -> None:
+    ran = run("stats", "--names", names, "--until", "1s")
+    assert (ran.status, ran.out) == (2, "")
+    sentence = "no figure 'nope' was measured since 24h until 1s; there are: stt, llm, tts, tool, user_bot_latency, "
+    assert sentence in " ".join(ran.err.split())
+
+
+def test_without_anything_measured_no_name_is_unknown(run: Run, path: Path) -> None:
+    sqlite_store(path, lambda: int(time.time() * 1000)).close()
+    ran = run("stats", "--names", "llm,nope")
+    assert (ran.status, ran.out) == (0, "")
+    assert ran.err.startswith("nothing was measured of llm, nope since 24h: look elsewhere with --since")
+
+
+def test_many_names_are_not_all_listed() -> None:
+    assert listed([f"m{n}" for n in range(1032)]).endswith(", m29 and 1,002 more")
+    assert listed(["a\x1b", ""]) == "a\N{REPLACEMENT CHARACTER}, ''"
 
 
 def test_watch_draws_anew_until_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from tests.builders import START_US, CallBuilder, roll_up, sqlite_store
 
 from voicelog.events import Event, Figure, Metric, Turn
 from voicelog_sink.cli import main
+from voicelog_sink.commands.compare import show
 from voicelog_sink.compare import CompareRow, Pair, Side, compared, judged, pairs
 from voicelog_sink.parts import EXCLUDED, FAILED
 from voicelog_sink.rolled import Source
@@ -240,8 +241,7 @@ def test_regression_fails_a_build_and_says_what_it_is(run: Run) -> None:
 
 @pytest.mark.parametrize(
     ("names", "sentence"),
-    [("no-such-name", "nothing to compare: no figure was measured for both 'calm' and 'brisk'; see what"),
-     ("stt", "nothing could be judged: each percentile of 'calm' or 'brisk' has too few values, a p95 needs 72")],
+    [("stt", "nothing could be judged: each percentile of 'calm' or 'brisk' has too few values, a p95 needs 72")],
 )  # fmt: skip
 def test_build_that_can_not_be_judged_fails_with_what_it_lacks(run: Run, names: str, sentence: str) -> None:
     status, _, err = run("calm", "brisk", "--names", names, "--fail-on-regression", "5")
@@ -278,6 +278,10 @@ def test_minute_between_two_periods_is_in_one_of_them(run: Run) -> None:
      (("a", "b", "--since", "1h", "--until", "2h"), "--since 1h is not before --until 2h: expected the earlier"),
      (("a", "b", "--where", "colour=red"), "'colour=red': expected NAME=VALUE, where NAME is one of service, prov"),
      (("a", "b", "--where", "variant=c"), "--where variant=c: A and B are the variants already; leave it out"),
+     (("4d..2d", "2d..", "--by", "period", "--since", "1d"), "--since is not for --by period: A and B are the periods"),
+     (("4d..2d", "2d..", "--by", "period", "--until", "1h"), "--until is not for --by period: A and B are the periods"),
+     (("calm", "brisk", "--names", "llm,nope"), "no figure 'nope' was measured since 24h; there are: stt, llm"),
+     (("4d..2d", "2d..", "--by", "period", "--names", "nope"), "no figure 'nope' was measured in 4d..2d or 2d..;"),
      (("a", "b", "--fail-on-regression", "-1"), "-1.0 is not in the range x>=0")],
 )  # fmt: skip
 def test_wrong_use_says_what_was_expected(run: Run, arguments: tuple[str, ...], sentence: str) -> None:
@@ -286,7 +290,61 @@ def test_wrong_use_says_what_was_expected(run: Run, arguments: tuple[str, ...], 
     assert sentence in " ".join(err.split())
 
 
-def test_nothing_in_common_is_a_failure_with_a_sentence(run: Run) -> None:
-    status, out, err = run("calm", "brisk", "--since", "4d", "--until", "2d")
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [(("calm", "nope"), "'nope' has no values since 24h; variants there: brisk, calm; see what there is with "
+      "`voicelog-sink stats --by variant --since 24h`"),
+     (("x", "y", "--since", "2d"), "neither 'x' nor 'y' has values since 2d; variants there: brisk, calm; see"),
+     (("calm", "brisk", "--since", "4d", "--until", "2d"), "'brisk' has no values since 4d until 2d; variants there: "
+      "calm; see what there is with `voicelog-sink stats --by variant --since 4d --until 2d`"),
+     (("calm", "brisk", "--where", "service=desk"), "'calm' has no values with service=desk since 24h; variants there: "
+      "brisk; see what there is with `voicelog-sink stats --by variant,service --since 24h`"),
+     (("gpt-9", "", "--by", "model", "--names", "llm"), "'gpt-9' has no values of llm since 24h; models there: '';"),
+     (("calm", "brisk", "--where", "service=x"), "neither 'calm' nor 'brisk' has values with service=x since 24h; no "
+      "variant has any; see what"),
+     (("9d..5d", "2d..", "--by", "period"), "'9d..5d' has no values; see what there is with `voicelog-sink stats`")],
+)  # fmt: skip
+def test_nothing_in_common_says_which_side_has_nothing_and_what_there_is(
+    run: Run, arguments: tuple[str, ...], sentence: str
+) -> None:
+    status, out, err = run(*arguments)
     assert (status, out) == (1, "")
-    assert err.startswith("voicelog-sink: nothing to compare: no figure was measured for both 'calm' and 'brisk'; see")
+    assert err.startswith(f"voicelog-sink: nothing to compare: {sentence}")
+
+
+def test_figures_that_only_one_side_has_each_are_none_in_common(run: Run, tmp_path: Path) -> None:
+    store = sqlite_store(tmp_path / "calls.db", lambda: int(time.time() * 1000))
+    roll_up(store, stages("tts", 9, at_ms=int(time.time() * 1000) - NOW - 3_600_000, variant="new"))
+    store.close()
+    sentence = "nothing to compare: no figure was measured for both 'calm' and 'new' since 24h; variants there: brisk,"
+    assert run("calm", "new")[2].startswith(f"voicelog-sink: {sentence}")
+
+
+def row(**fields: Any) -> CompareRow:
+    blank = dict.fromkeys((field.name for field in attrs.fields(CompareRow)), None)
+    usual = {"name": "llm", "kind": "stage", "figure": "duration_ms", "measure": "p50", "verdict": "unclear"}
+    return CompareRow(**(blank | usual | {"a_count": 100, "b_count": 100, "needed": 6} | fields))
+
+
+def printed(capsys: pytest.CaptureFixture[str], *rows: CompareRow) -> list[str]:
+    show(rows, "a", "b", as_json=False)
+    return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()[3:-2]]
+
+
+def test_small_values_keep_their_digits_and_zero_has_no_sign(capsys: pytest.CaptureFixture[str]) -> None:
+    small = {"difference": 0.0042, "low": 0.0011, "high": 0.0073, "percent": 10.5, "verdict": "higher"}
+    rate = {"measure": "error_rate", "difference": -0.0028, "low": -0.0057, "high": -0.00001, "percent": -0.01}
+    assert printed(
+        capsys,
+        row(name="turn.playback_latency_ms", kind="turn", figure="value", a=0.0402, b=0.0444, **small),
+        row(a=0.0095, b=0.0067, **rate),
+        row(a=412.4, b=1130.2, difference=717.8, low=-0.2, high=1400.0, percent=174.1),
+        row(a=0.0, b=0.0, difference=0.0, low=0.0, high=0.0),
+        row(a=4.125, b=None, verdict="too_few"),
+    ) == [
+        "playback_latency value p50 100 100 0.0402 0.0444 +0.0042 +0.0011 +0.0073 +10.5 % B is higher",
+        "llm duration_ms error_rate 100 100 0.95 % 0.67 % -0.28 % -0.57 % 0.00 % 0.0 % no clear difference",
+        "llm duration_ms p50 100 100 412 1130 +718 0 +1400 +174.1 % no clear difference",
+        "llm duration_ms p50 100 100 0 0 0 0 0 - no clear difference",
+        "llm duration_ms p50 100 100 4.12 - - - - - too few: 6 of each are needed",
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+import attrs
 import click
 from rich.text import Text
 
@@ -12,14 +13,29 @@ from voicelog.settings import Settings
 from voicelog_sink import shapes
 from voicelog_sink.anomalies import Anomaly, Found, anomalies
 from voicelog_sink.baseline import DAYS, LEAST_DAYS, THRESHOLD
-from voicelog_sink.commands.stats import LATEST, checked_by, names_option
+from voicelog_sink.commands.stats import LATEST, checked_by
 from voicelog_sink.departure import LEAST_VALUES, Rules
+from voicelog_sink.errors import SinkError
 from voicelog_sink.hourly import COST, COUNT, ERROR_RATE
 from voicelog_sink.measures import BY
+from voicelog_sink.naming import names_known, names_option, of_names
 from voicelog_sink.options import STORE_SETTINGS, secrets_epilog, with_settings
 from voicelog_sink.period import period_ms, since_option
 from voicelog_sink.reading import reading
-from voicelog_sink.render import NOTHING, Column, console, count, glyphs, moment, ms, one_line, print_table, span
+from voicelog_sink.render import (
+    NOTHING,
+    Column,
+    console,
+    count,
+    glyphs,
+    moment,
+    ms,
+    one_line,
+    print_table,
+    signed,
+    span,
+)
+from voicelog_sink.rolled import shown_name
 from voicelog_sink.stats import GROUPS
 from voicelog_sink.trends import LEAST_WEEKS, WEEKS, Trend, trends
 
@@ -32,7 +48,7 @@ EXAMPLE = """\b
 Examples:
   voicelog-sink anomalies
   voicelog-sink anomalies --since 7d --by provider,model,variant
-  voicelog-sink anomalies --names llm,turn.user_bot_latency_ms --threshold 4
+  voicelog-sink anomalies --names llm,user_bot_latency --threshold 4
   voicelog-sink anomalies --since 2h --fail || notify-send "the bot is not itself"
   voicelog-sink anomalies --trend --weeks 12
   voicelog-sink anomalies --json | jq '.anomalies[] | select(.worse)'
@@ -62,7 +78,12 @@ Examples:
 )
 @click.option("--trend", is_flag=True, help="Show how each figure moves from week to week instead")
 @click.option("--weeks", type=click.IntRange(2, MOST_WEEKS), help=f"For --trend: how many weeks  [default: {WEEKS}]")
-@click.option("--fail", "is_check", is_flag=True, help="Exit status 1 where something is worse now; for cron")
+@click.option(
+    "--fail",
+    "is_check",
+    is_flag=True,
+    help="Exit status 1 where something is worse now, or nothing measured could be judged; for cron",
+)
 @click.option("--json", "as_json", is_flag=True, is_eager=True, help="JSON: one object; with --trend one a line")
 @with_settings(*STORE_SETTINGS)
 def command(
@@ -80,21 +101,21 @@ def command(
     """Show what departs from the same hour on earlier days, and since when: slower, dearer, more errors, no calls.
 
     An hour of a stage, turn figure or metric departs where a percentile, its error rate or its cost is far from the
-    median of that hour on earlier days, in spreads and in percent, and not by chance. What lasts comes first. What has
-    too few days or values to be judged is counted.
+    median of that hour on earlier days, in spreads and in percent, and not by chance. What lasts comes first. What
+    can't be judged is counted: the same hour of at least 7 earlier days must have hour rollups with 30 values or more.
     """
     _check_use(trend, weeks, is_check)
     rules = Rules(days, threshold)
-    since_ms, now_ms = period_ms(
-        since, None, int(time.time() * 1000), 0
-    )  # wrong use is told before a store is waited for
-    with reading(settings) as store:
+    # wrong use is told before a store is waited for
+    since_ms, now_ms = period_ms(since, None, int(time.time() * 1000), 0)
+    period = "in these weeks" if trend else f"since {since}, nor on the {days} days before"
+    with reading(settings) as store, names_known(period):
         if trend:
-            show_trends(trends(store, now_ms, weeks or WEEKS, by, only=names), as_json)
+            show_trends(trends(store, now_ms, weeks or WEEKS, by, only=names), names, as_json)
             return 0
         found = anomalies(store, since_ms, now_ms, by, rules=rules, only=names)
-    show(found, since, as_json)
-    return FAILED if is_check and any(_is_bad(one) for one in found.anomalies) else 0
+    show(found, Looked(since, names, days), as_json)
+    return checked(found, days) if is_check else 0
 
 
 def _check_use(trend: bool, weeks: int | None, is_check: bool) -> None:
@@ -107,12 +128,29 @@ def _check_use(trend: bool, weeks: int | None, is_check: bool) -> None:
         raise click.UsageError(message)
 
 
+@attrs.frozen
+class Looked:
+    """What was looked at, for the sentences that repeat it: since when, which names, how many days before."""
+
+    since: str
+    names: tuple[str, ...]
+    days: int
+
+
+def checked(found: Found, days: int) -> int:
+    """Return the exit status of a check; raises SinkError where there were figures and none of them could be judged."""
+    if not found.judged and (reasons := _not_judged(found, days)):
+        message = f"nothing could be judged: {'; '.join(reasons)}; take a longer --since, or fewer dimensions with --by"
+        raise SinkError(message)
+    return FAILED if any(_is_bad(one) for one in found.anomalies) else 0
+
+
 def _is_bad(found: Anomaly) -> bool:
     return bool(found.worse) and found.until_ms is None
 
 
-def show(found: Found, since: str, as_json: bool) -> None:
-    """Print what was found on stdout; where there was nothing to judge, say so on stderr."""
+def show(found: Found, looked: Looked, as_json: bool) -> None:
+    """Print what was found on stdout, and what could be judged; where there was nothing to judge, say so."""
     if as_json:
         click.echo(shapes.line(shapes.anomalies_shape(found)))
         return
@@ -121,20 +159,31 @@ def show(found: Found, since: str, as_json: bool) -> None:
         print_table(out, _columns(found.anomalies), [_cells(one, found.at_ms) for one in found.anomalies])
         out.print()
     elif found.judged:
-        out.print(Text(f"nothing departs from earlier days since {since}", "green"))
-    for sentence in _judged(found, since):
+        out.print(Text(f"nothing departs from earlier days since {looked.since}", "green"))
+    for sentence in _judged(found, looked):
         out.print(Text(sentence, "dim"))
 
 
-def _judged(found: Found, since: str) -> list[str]:
+def _judged(found: Found, looked: Looked) -> list[str]:
     """Return what could be judged and what could not, a sentence each."""
-    if not (found.judged or found.no_baseline or found.too_few):
-        return [f"nothing was measured since {since}: look elsewhere with --since, such as --since 7d; {LATEST}"]
-    told = [f"judged: {count(found.judged, 'measure')} of stages, figures and metrics by group; {LATEST}"]
+    reasons = _not_judged(found, looked.days)
+    if not (found.judged or reasons):
+        nothing = f"nothing was measured{of_names(looked.names)} since {looked.since}"
+        return [f"{nothing}: look elsewhere with --since, such as --since 7d; {LATEST}"]
+    judged = f"judged: {count(found.judged, 'measure')} of stages, figures and metrics by group; {LATEST}"
+    return [judged, *(f"not judged: {reason}" for reason in reasons)]
+
+
+def _not_judged(found: Found, days: int) -> list[str]:
+    """Return of how many measures nothing can be said, and why."""
+    told = []
     if found.no_baseline:
-        told.append(f"not judged: {found.no_baseline:,} for want of {LEAST_DAYS} earlier days with that hour")
+        told.append(
+            f"{found.no_baseline:,} without a baseline: of the {days} days before, {LEAST_DAYS} or more must have "
+            f"{LEAST_VALUES} values or more in the same hour (from rollups by hour)"
+        )
     if found.too_few:
-        told.append(f"not judged: {found.too_few:,} with fewer than {LEAST_VALUES} values in every hour")
+        told.append(f"{found.too_few:,} with fewer than {LEAST_VALUES} values in every hour")
     return told
 
 
@@ -151,9 +200,12 @@ def _cells(one: Anomaly, at_ms: int) -> list[Text | str]:
     groups = [one_line(value or NOTHING) for value in one.group.values()]
     numbers = [number(one.measure, value) for value in (one.value, one.median, one.spread)]
     older = "before " if one.is_older else ""
-    return [Text(one_line(one.name), "bold"), *groups, one.figure, one.measure, Text(one.direction, style),
-            *numbers, f"{one.z:+.1f}", f"{one.count:,}", older + moment(one.since_ms)[:16],
-            _length(one, at_ms)]  # fmt: skip
+    return [_name(one), *groups, one.figure, one.measure, Text(one.direction, style), *numbers,
+            f"{one.z:+.1f}", f"{one.count:,}", older + moment(one.since_ms)[:16], _length(one, at_ms)]  # fmt: skip
+
+
+def _name(one: Anomaly | Trend) -> Text:
+    return Text(one_line(shown_name(one.name, one.kind)), "bold")
 
 
 def _length(one: Anomaly, at_ms: int) -> str:
@@ -171,14 +223,14 @@ def number(measure: str, value: float) -> str:
     return f"{value:,.0f}" if measure == COUNT else ms(value)
 
 
-def show_trends(found: Sequence[Trend], as_json: bool) -> None:
+def show_trends(found: Sequence[Trend], names: Sequence[str], as_json: bool) -> None:
     """Print trends on stdout, as JSON or as a table; where there are none, say so on stderr."""
     if as_json:
         for one in found:
             click.echo(shapes.line(shapes.trend_shape(one)))
         return
     if not found:
-        click.echo("nothing was measured in these weeks: look further back with --weeks", err=True)
+        click.echo(f"nothing was measured{of_names(names)} in these weeks: look further back with --weeks", err=True)
         return
     out = console(table=True)
     bars = BARS if glyphs(out).running == BARS[-1] else ""
@@ -195,9 +247,9 @@ def _trend_cells(one: Trend, bars: str) -> list[Text | str]:
     groups = [one_line(value or NOTHING) for value in one.group.values()]
     known = [week.value for week in one.weeks if week.value is not None]
     ends = [number(one.measure, value) for value in (known[0], known[-1])] if known else [NOTHING] * 2
-    percent = NOTHING if one.percent is None else f"{one.percent:+.1f} %"
+    percent = NOTHING if one.percent is None else signed(f"{one.percent:.1f} %")
     chance = NOTHING if one.chance is None else "<0.001" if one.chance < 0.001 else f"{one.chance:.3f}"
-    return [Text(one_line(one.name), "bold"), *groups, one.figure, one.measure, _drawn(one, bars), *ends, percent,
+    return [_name(one), *groups, one.figure, one.measure, _drawn(one, bars), *ends, percent,
             chance, _said(one)]  # fmt: skip
 
 

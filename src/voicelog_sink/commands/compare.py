@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import attrs
 import click
+from click.core import ParameterSource
 from rich.text import Text
 
 from voicelog.settings import Settings
 from voicelog_sink import shapes
-from voicelog_sink.commands.stats import LATEST, names_option
-from voicelog_sink.compare import ERROR_RATE, CompareRow, Side, compared, judged, pairs
+from voicelog_sink.commands.stats import LATEST
+from voicelog_sink.compare import ERROR_RATE, CompareRow, Side, compared, judged, pairs, values_of
 from voicelog_sink.errors import SinkError
+from voicelog_sink.naming import listed, names_known, names_option, of_names
 from voicelog_sink.options import STORE_SETTINGS, secrets_epilog, with_settings
 from voicelog_sink.parts import METRIC, MINUTE_MS
-from voicelog_sink.period import period_ms, since_ms, since_option, until_option
+from voicelog_sink.period import period_ms, since_ms, since_option, told, until_option
 from voicelog_sink.reading import reading
-from voicelog_sink.render import NOTHING, Column, console, count, ms, one_line, print_table
-from voicelog_sink.rolled import DIMENSIONS
+from voicelog_sink.render import NOTHING, Column, console, count, one_line, print_table, signed
+from voicelog_sink.rolled import DIMENSIONS, shown_name
+from voicelog_sink.stores.base import Store
 from voicelog_sink.tiers import open_end_ms
 
 PERIOD = "period"
@@ -35,6 +41,7 @@ Examples:
 
 """
 
+MOST_DECIMALS = 6
 VERDICTS = {"higher": "B is higher", "lower": "B is lower", "unclear": "no clear difference"}
 
 
@@ -92,18 +99,81 @@ def command(
     voicelog[analysis].
     """  # fmt: skip
     now_ms = int(time.time() * 1000)
+    asked = Asked(a, b, by, since, until, where, names)
+    _check_use(by)
     sides = [_side(text, by, since, until, where, now_ms) for text in (a, b)]
-    with reading(settings) as store:
+    with reading(settings) as store, names_known(asked.period):
         found = pairs(store, *sides, now_ms=now_ms, only=names)
-    if not found:
-        message = (
-            f"nothing to compare: no figure was measured for both {a!r} and {b!r}; see what there is with "
-            f"`voicelog-sink stats`; {LATEST}"
-        )
-        raise SinkError(message)
+        if not found:
+            raise SinkError(_nothing(store, sides, asked, now_ms))
     rows = compared(found) if fail_on_regression is None else judged(found, fail_on_regression)
     show(rows, a, b, as_json)
     return 0 if fail_on_regression is None else verdict(rows, a, b, fail_on_regression)
+
+
+@attrs.frozen
+class Asked:
+    """What was asked for, for the sentences that repeat it."""
+
+    a: str
+    b: str
+    by: str
+    since: str
+    until: str | None
+    where: Mapping[str, str]
+    names: tuple[str, ...]
+
+    @property
+    def period(self) -> str:
+        """The time it is about: `since 24h`, or both periods."""
+        return f"in {self.a} or {self.b}" if self.by == PERIOD else told(self.since, self.until)
+
+    @property
+    def narrowed(self) -> str:
+        """Which part of the events it is about: ` of llm with service=desk`, or nothing."""
+        having = ", ".join(f"{name}={value}" for name, value in self.where.items())
+        return of_names(self.names) + (f" with {having}" if having else "")
+
+    @property
+    def look(self) -> str:
+        """The command that shows what there is."""
+        dimensions = [name for name in (self.by, *self.where) if name != PERIOD]
+        by = f" --by {','.join(dimensions)}" if dimensions else ""
+        times = [] if self.by == PERIOD else [("since", self.since), ("until", self.until)]
+        options = (f" --{name} {shlex.quote(value)}" for name, value in times if value)
+        return f"`voicelog-sink stats{by}{''.join(options)}`"
+
+
+def _check_use(by: str) -> None:
+    """Raise UsageError for options that do not go together."""
+    source_of = click.get_current_context().get_parameter_source
+    for name in ("since", "until") if by == PERIOD else ():
+        if source_of(name) is ParameterSource.COMMANDLINE:
+            message = (
+                f"--{name} is not for --by {PERIOD}: A and B are the periods already, such as 14d..7d; leave it out"
+            )
+            raise click.UsageError(message)
+
+
+def _nothing(store: Store, sides: Sequence[Side], asked: Asked, now_ms: int) -> str:
+    """Return the sentence for nothing to compare: which side has no values, and what there is instead."""
+    by = DIMENSIONS[0] if asked.by == PERIOD else asked.by
+    there = [values_of(store, side, by, now_ms=now_ms, only=asked.names) for side in sides]
+    if asked.by == PERIOD:
+        lacking = [text for text, values in zip((asked.a, asked.b), there, strict=True) if not values]
+        others = ""
+    else:
+        lacking = [text for text in (asked.a, asked.b) if text not in there[0]]
+        others = f"; {asked.by}s there: {listed(there[0])}" if there[0] else f"; no {asked.by} has any"
+    return f"nothing to compare: {_reason(lacking, asked)}{others}; see what there is with {asked.look}; {LATEST}"
+
+
+def _reason(lacking: Sequence[str], asked: Asked) -> str:
+    when = "" if asked.by == PERIOD else f" {asked.period}"
+    if not lacking:
+        return f"no figure{asked.narrowed} was measured for both {asked.a!r} and {asked.b!r}{when}"
+    has = f"{lacking[0]!r} has no" if len(lacking) == 1 else f"neither {asked.a!r} nor {asked.b!r} has"
+    return f"{has} values{asked.narrowed}{when}"
 
 
 def _side(text: str, by: str, since: str, until: str | None, where: dict[str, str], now_ms: int) -> Side:
@@ -155,7 +225,7 @@ def verdict(rows: Sequence[CompareRow], a: str, b: str, allowed_percent: float) 
 
 def _regression(row: CompareRow, allowed_percent: float) -> str:
     change = "from 0" if row.percent is None else f"by {row.percent:.1f} %"
-    name = one_line(f"{row.name} {row.figure} {row.measure}")
+    name = one_line(f"{shown_name(row.name, row.kind)} {row.figure} {row.measure}")
     return f"regression: {name} is worse {change}; {allowed_percent:g} % is allowed"
 
 
@@ -170,7 +240,12 @@ def show(rows: Sequence[CompareRow], a: str, b: str, as_json: bool) -> None:
     out.print()
     print_table(out, COLUMNS, [_cells(row) for row in rows])
     out.print()
-    out.print(Text(f"intervals have 95 % confidence; ms, and % of all for error rates; {LATEST}", "dim"))
+    out.print(
+        Text(
+            f"intervals have 95 % confidence; stages and turns in ms, differences of error rates in points; {LATEST}",
+            "dim",
+        )
+    )
 
 
 COLUMNS = (
@@ -183,17 +258,23 @@ COLUMNS = (
 
 def _cells(row: CompareRow) -> list[Text | str]:
     numbers = [_number(row, value) for value in (row.a, row.b)]
-    apart = [_number(row, value, signed=True) for value in (row.difference, row.low, row.high)]
-    change = NOTHING if row.percent is None else f"{row.percent:+.1f} %"
-    return [Text(one_line(row.name), "bold"), row.figure, row.measure, f"{row.a_count:,}", f"{row.b_count:,}",
-            *numbers, *apart, change, _said(row)]  # fmt: skip
+    apart = [_number(row, value, is_signed=True) for value in (row.difference, row.low, row.high)]
+    change = NOTHING if row.percent is None else signed(f"{row.percent:.1f} %")
+    name = Text(one_line(shown_name(row.name, row.kind)), "bold")
+    return [name, row.figure, row.measure, f"{row.a_count:,}", f"{row.b_count:,}", *numbers, *apart, change, _said(row)]
 
 
-def _number(row: CompareRow, value: float | None, signed: bool = False) -> str:
+def _number(row: CompareRow, value: float | None, is_signed: bool = False) -> str:
     if value is None:
         return NOTHING
-    text = f"{value * 100:.2f}" if row.measure == ERROR_RATE else ms(value)
-    return f"+{text}" if signed and value > 0 else text
+    text = f"{value * 100:.2f} %" if row.measure == ERROR_RATE else f"{value:.{_decimals(row)}f}"
+    return signed(text) if is_signed else text
+
+
+def _decimals(row: CompareRow) -> int:
+    """Return how many decimals a row has: three digits of its larger value are shown, so that small ones are seen."""
+    largest = max(abs(value) for value in (row.a or 0.0, row.b or 0.0))
+    return max(0, min(2 - math.floor(math.log10(largest)), MOST_DECIMALS)) if largest else 0
 
 
 def _said(row: CompareRow) -> Text:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import attrs
 import click
@@ -13,10 +12,12 @@ from rich.text import Text
 
 from voicelog.settings import Settings
 from voicelog_sink import shapes
+from voicelog_sink.naming import names_known, names_option, of_names, split
 from voicelog_sink.options import STORE_SETTINGS, secrets_epilog, with_settings
-from voicelog_sink.period import period_ms, since_option, until_option
+from voicelog_sink.period import period_ms, since_option, told, until_option
 from voicelog_sink.reading import reading
 from voicelog_sink.render import NOTHING, Column, console, ms, one_line, per_minute, print_table, usd
+from voicelog_sink.rolled import shown_name
 from voicelog_sink.stats import ERROR_PERCENT, GROUPS, Percentiles, StatsRow, stats
 from voicelog_sink.tiers import open_end_ms
 
@@ -24,7 +25,7 @@ EXAMPLE = """\b
 Examples:
   voicelog-sink stats
   voicelog-sink stats --since 7d --by provider,model
-  voicelog-sink stats --since 90d --names llm,turn.user_bot_latency_ms
+  voicelog-sink stats --since 90d --names llm,user_bot_latency
   voicelog-sink stats --since 1h --watch
   voicelog-sink stats --by variant --json | jq 'select(.name == "turn.user_bot_latency_ms")'
 
@@ -34,11 +35,6 @@ WATCH_S = 5
 LATEST = "the last minute's events may not be in yet"
 
 Cells = list[Text | str]
-
-
-def split(by: str) -> tuple[str, ...]:
-    """Return the names in `by`, each once."""
-    return tuple(dict.fromkeys(name.strip() for name in by.split(",") if name.strip()))
 
 
 def checked_by(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
@@ -56,12 +52,6 @@ def checked_watch(context: click.Context, parameter: click.Parameter, value: boo
         message = "it redraws a terminal, and stdout is none, or --json is given: leave it out, and call stats again"
         raise click.BadParameter(message, context, parameter)
     return value
-
-
-def names_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the option --names."""
-    how = "Only these stages, figures or metrics, such as llm,turn.user_bot_latency_ms; all by default"
-    return click.option("--names", default="", callback=lambda _, __, value: split(value), help=how)(command)
 
 
 @click.command(epilog=EXAMPLE + secrets_epilog(*STORE_SETTINGS))
@@ -92,8 +82,9 @@ def command(
         now_ms = int(time.time() * 1000)
         return *period_ms(since, until, now_ms, open_end_ms(now_ms) - now_ms), now_ms
 
+    nothing = f"nothing was measured{of_names(names)} {told(since, until)}"
     moments()  # wrong use is told before a store is waited for
-    with reading(settings) as store:
+    with reading(settings) as store, names_known(told(since, until)):
 
         def look() -> list[StatsRow]:
             since_ms, until_ms, now_ms = moments()
@@ -102,12 +93,12 @@ def command(
         def draw() -> None:
             found = look()
             click.clear()  # only now: what is there stays while the store works
-            show(found, since, until, as_json=False)
+            show(found, nothing, as_json=False)
 
         if watch:
             redraw(draw, lambda: time.sleep(WATCH_S))
         else:
-            show(look(), since, until, as_json)
+            show(look(), nothing, as_json)
     return 0
 
 
@@ -121,12 +112,10 @@ def redraw(draw: Callable[[], None], pause: Callable[[], None]) -> None:
         return
 
 
-def show(found: Sequence[StatsRow], since: str, until: str | None, as_json: bool) -> None:
-    """Print what was found; where that is nothing, say so on stderr."""
+def show(found: Sequence[StatsRow], nothing: str, as_json: bool) -> None:
+    """Print what was found; where that is nothing, say so on stderr, in the words of `nothing`."""
     if not found:
-        period = f"since {since}" + (f" until {until}" if until else "")
-        sentence = f"nothing was measured {period}: look elsewhere with --since, such as --since 7d; {LATEST}"
-        click.echo(sentence, err=True)
+        click.echo(f"{nothing}: look elsewhere with --since, such as --since 7d; {LATEST}", err=True)
     elif as_json:
         for row in found:
             click.echo(shapes.line(shapes.stats_shape(row)))
@@ -189,8 +178,7 @@ def _stage_row(row: StatsRow) -> Cells:
 
 
 def _turn_row(row: StatsRow) -> Cells:
-    name = row.name.removeprefix("turn.").removesuffix("_ms")
-    return [*_names(row, name), *_counted(row), _excluded(row), *_points(row.value)]
+    return [*_names(row, shown_name(row.name, row.kind)), *_counted(row), _excluded(row), *_points(row.value)]
 
 
 def _metric_row(row: StatsRow) -> Cells:
