@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 
 import attrs
 
 from voicelog.events import SHARDS
 from voicelog_sink.rows import DAY_MS, day_of
 from voicelog_sink.stores.base import Store, Values
+from voicelog_sink.stores.lifetime import wall_ms
 from voicelog_sink.stores.query import Condition
 from voicelog_sink.tables import SESSION_SUMMARIES, SESSIONS_BY_DAY
 
@@ -33,8 +35,10 @@ def listed(store: Store, since_ms: int, until_ms: int, where: Sequence[Condition
     """Yield the list's rows from `since_ms` (inclusive) to `until_ms` (exclusive) for which `where` holds.
 
     Most lists end long before a day does: of a day only the first rows of each shard are read ahead. Where few rows of
-    a day fit, more days are asked for at once, with fewer rows of each. So some hundred rows are held at a time.
+    a day fit, more days are asked for at once, with fewer rows of each. So some hundred rows are held at a time. Days
+    before the first that can have rows are not asked for.
     """
+    since_ms = max(since_ms, _first_ms(store, since_ms))
     day_ms, days = (until_ms - 1) // DAY_MS * DAY_MS, 1
     while day_ms + DAY_MS > since_ms:
         last_ms = max(day_ms - (days - 1) * DAY_MS, since_ms // DAY_MS * DAY_MS)
@@ -49,6 +53,21 @@ def listed(store: Store, since_ms: int, until_ms: int, where: Sequence[Condition
             yield from heapq.merge(*shards, key=newest_first)
         day_ms = last_ms - DAY_MS
         days = min(days * 2, DAYS) if where and few else 1
+
+
+def _first_ms(store: Store, since_ms: int) -> int:
+    """Return the moment before which the list has no rows, or `since_ms` where that is no longer ago than they live.
+
+    No rule keeps them for longer than the table's own lifetime. Where rows do not carry their expiry, older ones are
+    there until a sink takes them out, for ever in a file that none works on: there the first day is looked up.
+    """
+    kept_ms = wall_ms() - ((SESSIONS_BY_DAY.lifetime_days or 0) + 1) * DAY_MS
+    if since_ms >= kept_ms:
+        return since_ms
+    if store.writes_expiry:
+        return kept_ms
+    first: str | None = min((row["day"] for row in store.partitions(SESSIONS_BY_DAY.name)), default=None)
+    return min(kept_ms, int(datetime.fromisoformat(first).replace(tzinfo=UTC).timestamp() * 1000)) if first else kept_ms
 
 
 def of_user(store: Store, user: str, since_ms: int, until_ms: int) -> list[Values]:

@@ -25,6 +25,9 @@ from voicelog_sink.wanted import EVERY_CALL, Wanted
 LAST = "last"
 """What stands for the newest call where a session id is expected."""
 
+EARLIEST_MS = 1_577_836_800_000
+"""2020 began: no call that is kept is older, and a smaller number is no moment in milliseconds."""
+
 NEWEST_WITHIN_MS = 90 * DAY_MS
 AT_ONCE = 32
 """Summaries that are read together."""
@@ -56,7 +59,8 @@ class Place:
     def read(cls, token: str) -> Place:
         """Return the place that a token stands for; raises ValueError."""
         started_at, colon, session_id = token.partition(":")
-        if not (started_at.isascii() and started_at.isdecimal() and len(started_at) < 16 and colon and session_id):
+        is_number = started_at.isascii() and started_at.isdecimal() and len(started_at) < 16
+        if not (is_number and int(started_at) >= EARLIEST_MS and colon and session_id):
             message = f"{token!r} is no place in the list: expected a `cursor` that `sessions --json` printed"
             raise ValueError(message)
         return cls(int(started_at), session_id)
@@ -131,6 +135,13 @@ def sessions_page(
     if more:
         return Page(calls, Place.of(calls[-1]).token)
     return Page(calls, stopped[0].token, stopped[0].started_at) if stopped else Page(calls, None)
+
+
+def is_listed(store: Store, token: str) -> bool:
+    """Say whether a call is at the place that a token stands for; raises ValueError for a wrong one."""
+    place = Place.read(token)
+    found = _summary(store, place.session_id)
+    return found is not None and Place.of(found) == place
 
 
 def sessions_between(

@@ -141,7 +141,12 @@ def test_sessions_go_on_after_a_cursor(run: Run, calls: list[CallBuilder]) -> No
     assert first.err == f"there are more: go on with --after {whole['cursor']}, or take a higher --limit\n"
     assert [s["session_id"] for s in run("sessions", "--after", whole["cursor"], "--json").objects] == ["call-trouble"]
     (last,) = run("sessions", "--after", whole["cursor"], "--json").objects
-    assert run("sessions", "--after", last["cursor"]) == (0, "", "no more calls: the list ends here\n")
+    assert run("sessions", "--after", last["cursor"]) == (0, "", "no more calls since 24h: the list ends here\n")
+    gone = f"{last['cursor']}-gone"
+    assert run("sessions", "--until", "1s", "--after", gone) == (
+        0, "", f"no more calls since 24h until 1s: the list ends here; at {gone!r} itself is no call: it was erased, "
+        "or never there\n",
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -189,7 +194,8 @@ def test_no_calls_is_no_failure_and_says_what_to_do_on_stderr(run: Run, calls: l
     ):
         for flag in ((), ("--json",)):
             assert run(command, "--since", "1s", *flag) == (0, "", f"{sentence}\n")
-    assert "since 1h until 30m:" in run("stats", "--since", "1h", "--until", "30m").err
+    for command in ("stats", "sessions"):
+        assert "since 1h until 30m:" in run(command, "--since", "1h", "--until", "30m").err
 
 
 def test_show_prints_the_call_with_its_waterfall(run: Run, calls: list[CallBuilder]) -> None:
@@ -310,6 +316,7 @@ def test_watch_draws_anew_until_ctrl_c(capsys: pytest.CaptureFixture[str]) -> No
      (("stats", "--watch"), "it redraws a terminal, and stdout is none, or --json is given"),
      (("sessions", "--since", "soon"), "'soon' is no time: expected a length such as 30m, 24h or 7d"),
      (("sessions", "--after", "5"), "'5' is no place in the list: expected a `cursor` that `sessions --json` printed"),
+     (("sessions", "--after", "1:2:3"), "'1:2:3' is no place in the list: expected a `cursor` that `sessions --json`"),
      (("sessions", "--slow", "much"), "'much' is not a valid float"),
      (("sessions", "--since", "1h", "--until", "2h"), "--since 1h is not before --until 2h"),
      (("sessions", "--limit", "0"), "0 is not in the range x>=1"),

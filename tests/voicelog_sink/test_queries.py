@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -13,14 +14,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.builders import START_US, CallBuilder, realistic_call, sqlite_store, store_calls, troubled_call
 
+from voicelog.events import SHARDS
 from voicelog.settings import load
 from voicelog_sink.calls import call_of
 from voicelog_sink.listing import PAGE
 from voicelog_sink.queries import NoSuchSession, Page, Place, call, find, sessions, sessions_page
+from voicelog_sink.retention import most_days
 from voicelog_sink.rows import DAY_MS, rows_of
 from voicelog_sink.stores.base import Row, Values
 from voicelog_sink.stores.sqlite import SqliteStore
 from voicelog_sink.summary import Summary, summarise, summary_rows
+from voicelog_sink.tables import SESSION_SUMMARIES, SESSIONS_BY_DAY
 from voicelog_sink.wanted import Wanted
 
 NOW = START_US // 1000
@@ -260,6 +264,50 @@ class WatchedStore(SqliteStore):
         return super().texts(source, names, partitions)
 
 
+class CountingStore(SqliteStore):
+    """A SQLite store that counts the days it is asked for; `is_swept` as one whose rows carry their expiry."""
+
+    def __init__(self, path: Path, is_swept: bool) -> None:
+        super().__init__(load({"store": f"sqlite:///{path}"}, {})[0])
+        self.writes_expiry = is_swept  # type: ignore[misc]
+        self.days = 0
+
+    def select(self, source: str, partitions: Sequence[Mapping[str, Any]], **bounds: Any) -> Iterator[Values]:
+        self.days += len(partitions) // SHARDS if source == "sessions_by_day" else 0
+        return super().select(source, partitions, **bounds)
+
+
+@pytest.mark.parametrize("is_swept", [True, False])
+@pytest.mark.parametrize("days_ago", [400, 800])
+def test_days_before_the_first_that_can_have_calls_are_not_read(tmp_path: Path, is_swept: bool, days_ago: int) -> None:
+    """Rows that are over are listed while a file still has them, however long ago they began."""
+    now_ms = int(time.time() * 1000)
+    old_ms = now_ms - days_ago * DAY_MS + 60_000
+    written = sqlite_store(tmp_path / "calls.db", lambda: old_ms)
+    store_calls(written, [short_call("call-old", old_ms * 1000), short_call("call-new", now_ms * 1000)])
+    written.close()
+    store = CountingStore(tmp_path / "calls.db", is_swept)
+    store.open(1000)
+    expected = ["call-new", "call-old"] if days_ago == 400 or not is_swept else ["call-new"]
+    assert listed(store, 0, now_ms + DAY_MS) == expected
+    assert store.days <= (403 if is_swept else days_ago + 3)
+    store.close()
+
+
+def test_no_rule_keeps_the_list_of_calls_for_longer_than_it_is_looked_through() -> None:
+    assert SESSIONS_BY_DAY.lifetime_days is not None
+    assert most_days(SESSION_SUMMARIES.name) <= SESSIONS_BY_DAY.lifetime_days
+
+
+def test_list_without_calls_ends_at_once_however_far_back(tmp_path: Path) -> None:
+    sqlite_store(tmp_path / "calls.db").close()
+    store = CountingStore(tmp_path / "calls.db", is_swept=False)
+    store.open(1000)
+    assert listed(store, 0, int(time.time() * 1000)) == []
+    assert store.days <= 403
+    store.close()
+
+
 def test_events_are_read_only_for_a_text_and_summaries_only_of_calls_that_may_be_wanted(tmp_path: Path) -> None:
     full = sqlite_store(tmp_path / "calls.db")
     store_calls(full, [short_call("call-1", START_US), troubled_call("call-2"), troubled_call("call-3", seed=3)])
@@ -304,13 +352,14 @@ def test_page_that_ends_with_the_list_says_so(store: SqliteStore) -> None:
     assert sessions_page(store, NOW, NOW + 9, 3, after=f"{NOW}:call-0").calls == ()
 
 
-@pytest.mark.parametrize("token", ["", "5", "5:", ":call", "x:call", "-5:call", "²:call", "9" * 16 + ":call"])
+@pytest.mark.parametrize("token", ["", "5", "5:", ":call", "x:call", "-5:call", "²:call", "9" * 16 + ":call",
+                                   "1:2:3", "1577836799999:call"])  # fmt: skip
 def test_wrong_cursor_says_what_was_expected(store: SqliteStore, token: str) -> None:
     with pytest.raises(ValueError, match="is no place in the list: expected a `cursor` that `sessions --json` printed"):
         Place.read(token)
 
 
-@given(st.integers(0, 10**15 - 1), st.text(min_size=1))
+@given(st.integers(1_577_836_800_000, 10**15 - 1), st.text(min_size=1))
 def test_cursor_of_any_call_is_read_again(started_at: int, session_id: str) -> None:
     assert Place.read(Place(started_at, session_id).token) == Place(started_at, session_id)
 

@@ -16,9 +16,9 @@ from voicelog.settings import Settings
 from voicelog_sink import shapes
 from voicelog_sink.cli import INTERRUPTED
 from voicelog_sink.options import STORE_SETTINGS, secrets_epilog, with_settings
-from voicelog_sink.period import period_ms, since_option, until_option
+from voicelog_sink.period import period_ms, since_option, told, until_option
 from voicelog_sink.progress import progress
-from voicelog_sink.queries import Page, Place, sessions_page
+from voicelog_sink.queries import Page, Place, is_listed, sessions_page
 from voicelog_sink.reading import reading
 from voicelog_sink.render import Column, console, moment, ms, one_line, print_table, span, usd
 from voicelog_sink.rows import DAY_MS
@@ -81,7 +81,8 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--user", help="Of this person: the `user` of sessions, whole; found by an index, not by reading"),
         click.option(
             "--slow", "slow_ms", type=SlowMs(min=0), is_flag=False, flag_value=BY_SETTING, metavar="[MS]",
-            help="With a turn of at least MS milliseconds; without MS of at least slow_turn_ms",
+            help="With a turn of at least MS milliseconds; without MS of at least slow_turn_ms. The column slow stays "
+            "as the sink counted",
         ),
         click.option("--failed", is_flag=True, help="With an error, or a stage that failed"),
         click.option("--interrupted", is_flag=True, help="With a turn in which the user spoke into the bot's speech"),
@@ -128,15 +129,17 @@ def command(
     if given["slow_ms"] is BY_SETTING:
         given["slow_ms"] = float(settings.slow_turn_ms)
     wanted = Wanted(**given)
-    period = period_ms(since, until, int(time.time() * 1000), DAY_MS)
-    search = Search(*period, math.inf if seconds is None else seconds)
+    since_ms, until_ms = period_ms(since, until, int(time.time() * 1000), DAY_MS)
+    search = Search(since_ms, until_ms, math.inf if seconds is None else seconds)
     with reading(settings) as store, search.begun() if wanted.text else nullcontext():
-        page = sessions_page(store, *period, limit, wanted, after, search.go_on)
+        page = sessions_page(store, since_ms, until_ms, limit, wanted, after, search.go_on)
+        is_known = bool(page.calls) or after is None or is_listed(store, after)
     _print(page, as_json)
     if page.after and page.searched_to is not None:
         click.echo(_stopped(page.after, page.searched_to), err=True)
     elif not page.calls:
-        click.echo(_nothing(since, wanted, after), err=True)
+        period = told(since, until)
+        click.echo(_nothing(period, wanted) if after is None else _end(period, after, is_known), err=True)
     elif page.after and not as_json:
         click.echo(f"there are more: go on with --after {shlex.quote(page.after)}, or take a higher --limit", err=True)
     return INTERRUPTED if search.is_interrupted else 0
@@ -180,15 +183,18 @@ def _stopped(after: str, searched_to: int) -> str:
     return f"searched back to {moment(searched_to)} UTC and no further: go on with --after {shlex.quote(after)}"
 
 
-def _nothing(since: str, wanted: Wanted, after: str | None) -> str:
-    if after:
-        return "no more calls: the list ends here"
-    which = "" if wanted == Wanted() else " for which all of that holds"
+def _end(period: str, after: str, is_known: bool) -> str:
+    sentence = f"no more calls {period}: the list ends here"
+    return sentence if is_known else f"{sentence}; at {after!r} itself is no call: it was erased, or never there"
+
+
+def _nothing(period: str, wanted: Wanted) -> str:
+    nothing = f"no calls {period}" + ("" if wanted == Wanted() else " for which all of that holds")
     all_days = f"{SUMMARY_DAYS}d"
-    if wanted.user is not None and since == all_days:
-        return f"no calls since {since}{which}: that is as far back as calls are known"
+    if wanted.user is not None and period == told(all_days, None):
+        return f"{nothing}: that is as far back as calls are known"
     further = "7d" if wanted.user is None else f"{all_days}, which takes no longer"
-    return f"no calls since {since}{which}: look elsewhere with --since, such as --since {further}"
+    return f"{nothing}: look elsewhere with --since, such as --since {further}"
 
 
 def _row(summary: Summary) -> list[Text | str]:
