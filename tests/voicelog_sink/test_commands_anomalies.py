@@ -128,7 +128,7 @@ def test_check_that_can_judge_nothing_fails_and_says_why(run: Run, path: Path, h
     assert ran.err.startswith(
         "voicelog-sink: nothing could be judged: 3 without a baseline: of the 14 days before, 7 or"
     )
-    assert ran.err.endswith("; take a longer --since, or fewer dimensions with --by\n")
+    assert ran.err.endswith("; wait for as many days, or take fewer dimensions with --by\n")
     assert ran.out.startswith("{" if how else "judged: 0 measures")
 
 

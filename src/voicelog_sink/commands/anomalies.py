@@ -140,7 +140,8 @@ class Looked:
 def checked(found: Found, days: int) -> int:
     """Return the exit status of a check; raises SinkError where there were figures and none of them could be judged."""
     if not found.judged and (reasons := _not_judged(found, days)):
-        message = f"nothing could be judged: {'; '.join(reasons)}; take a longer --since, or fewer dimensions with --by"
+        remedy = "wait for as many days" if found.no_baseline else "take a longer --since"
+        message = f"nothing could be judged: {'; '.join(reasons)}; {remedy}, or take fewer dimensions with --by"
         raise SinkError(message)
     return FAILED if any(_is_bad(one) for one in found.anomalies) else 0
 
