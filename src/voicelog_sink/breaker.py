@@ -80,7 +80,7 @@ class Breaker:
             return None
         return (
             f"{what}, now for: {refusal.message}; nothing of this batch was moved to the dead letters, no offset was "
-            "moved: `voicelog-sink init --check` says what is wrong with the schema"
+            "moved: `voicelog-sink init --only store --check` says what is wrong with the schema"
         )
 
     def _forget_the_good(self) -> None:

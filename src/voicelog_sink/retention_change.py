@@ -64,7 +64,7 @@ class Change:
         return [
             f"{each.table.name} has time windows of {length} days, {-(-each.days // length)} of them for {each.days} "
             f"days: at most {MOST_WINDOWS} are good; set VOICELOG_TTL_DAYS={each.days} for every process and run "
-            "voicelog-sink init"
+            "voicelog-sink init --only store"
             for each in found
             if each.days and each.table.life is Life.APPENDED and each.days > length * MOST_WINDOWS
         ]

@@ -21,20 +21,20 @@ from voicelog_sink.stores.base import Row, Store, StoreMisconfigured, StoreUnava
 
 def test_without_schema_reading_and_writing_say_what_to_run(bare: Store) -> None:
     row = Row("voice_interactions", interaction(unique()))
-    with pytest.raises(StoreMisconfigured, match="voicelog-sink init"):
+    with pytest.raises(StoreMisconfigured, match="voicelog-sink init --only store"):
         bare.write([row])
-    with pytest.raises(StoreMisconfigured, match="voicelog-sink init"):
+    with pytest.raises(StoreMisconfigured, match="voicelog-sink init --only store"):
         list(bare.select("voice_interactions", [{"session_id": "a"}]))
-    with pytest.raises(StoreMisconfigured, match="voicelog-sink init"):
+    with pytest.raises(StoreMisconfigured, match="voicelog-sink init --only store"):
         list(bare.partitions("voice_interactions"))
-    with pytest.raises(StoreMisconfigured, match="voicelog-sink init"):
+    with pytest.raises(StoreMisconfigured, match="voicelog-sink init --only store"):
         bare.delete("voice_interactions", [row.values])
 
 
 def test_check_names_what_is_missing_and_init_makes_it_once(bare: Store) -> None:
     before = bare.check()
     assert before
-    assert all("is missing" in d.what and d.remedy == "voicelog-sink init" for d in before)
+    assert all("is missing" in d.what and d.remedy.startswith("voicelog-sink init --only store") for d in before)
     assert bare.init()
     assert bare.check() == []
     assert bare.init() == []
@@ -49,9 +49,9 @@ def test_dropped_column_is_named_and_put_back(bare: Store, bare_url: str) -> Non
     assert [d.what.replace("TEXT", "text") for d in bare.check()] == [
         "table error_logs: column error_stack (text) is missing"
     ]
-    with pytest.raises(StoreMisconfigured, match="voicelog-sink init"):
+    with pytest.raises(StoreMisconfigured, match="voicelog-sink init --only store"):
         bare.write([row])
-    with pytest.raises(StoreMisconfigured, match="voicelog-sink init"):
+    with pytest.raises(StoreMisconfigured, match="voicelog-sink init --only store"):
         read(bare, "error_logs", row.values)
     assert bare.init() == ["added column error_stack to table error_logs"]
     assert bare.check() == []

@@ -67,7 +67,7 @@ def test_sentence_says_what_was_refused_and_what_to_do() -> None:
         "the store has refused the last 120 rows of error_logs, and taken none between them, "
         "now for: table error_logs: no 0; nothing of this batch was moved to the dead letters"
     )
-    assert "voicelog-sink init --check" in tripped
+    assert "voicelog-sink init --only store --check" in tripped
 
 
 def test_what_is_long_ago_is_forgotten() -> None:

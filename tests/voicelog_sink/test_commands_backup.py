@@ -125,7 +125,7 @@ def test_table_that_is_missing_is_said_before_anything_is_written(
     assert main(["backup", f"{tmp_path}/b", "--store", f"sqlite:///{path}"]) == 1
     said = capfd.readouterr().err
     assert "no such table: retention" in said
-    assert "run voicelog-sink init" in said
+    assert f"run voicelog-sink init --only store --store sqlite:///{path}\n" in said
     assert list((tmp_path / "b").iterdir()) == []
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -329,7 +331,28 @@ def test_wrong_use_says_what_was_expected(run: Run, arguments: tuple[str, ...], 
     assert sentence in ran.err
 
 
-@pytest.mark.parametrize("arguments", [("sessions",), ("show", "last"), ("stats",)])
+READ = [("sessions",), ("show", "last"), ("stats",), ("forget", "call-7", "--dry-run"),
+        ("init", "--check", "--only", "store"),
+        ("doctor", "--brokers", "127.0.0.1:1", "--start-timeout-ms", "100")]  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", READ, ids=lambda arguments: arguments[0])
+def test_file_that_is_no_store_is_told_and_stays_as_it_is(run: Run, path: Path, arguments: tuple[str, ...]) -> None:
+    path.touch()
+    ran = run(*arguments)
+    assert ran.status == 1
+    assert f"voicelog-sink init --only store --store sqlite:///{path}\n" in ran.out + ran.err
+    assert (path.read_bytes(), os.listdir(path.parent)) == (b"", [path.name])
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE a(b)")
+    before = path.read_bytes()
+    ran = run(*arguments)
+    assert ran.status == 1
+    assert f"sqlite file '{path}' is no voicelog store (it has tables a): is the path right?\n" in ran.out + ran.err
+    assert (path.read_bytes(), os.listdir(path.parent)) == (before, [path.name])
+
+
+@pytest.mark.parametrize("arguments", READ[:-1], ids=lambda arguments: arguments[0])
 def test_store_that_is_not_there_is_told_and_not_made(run: Run, path: Path, arguments: tuple[str, ...]) -> None:
     ran = run(*arguments)
     assert (ran.status, ran.out) == (1, "")

@@ -205,7 +205,7 @@ def test_table_that_vanishes_stops_the_daemon_and_no_offset_moves(here: Setup) -
     with closing(sqlite3.connect(here.path)) as database:
         database.execute("drop table voice_interactions")
         database.commit()
-    with pytest.raises(StoreMisconfigured, match="voicelog-sink init"):
+    with pytest.raises(StoreMisconfigured, match="voicelog-sink init --only store"):
         here.daemon.catch_up()
     here.daemon.consumer.commit()
     assert here.committed() == {}

@@ -10,6 +10,7 @@ from voicelog.settings import Settings
 from voicelog_sink import logs
 from voicelog_sink.opening import open_store
 from voicelog_sink.options import BROKER_SETTINGS, INIT_SETTINGS, STORE_SETTINGS, secrets_epilog, with_settings
+from voicelog_sink.reading import reading
 from voicelog_sink.stores.base import Difference, Store
 from voicelog_sink.topics import TopicAdmin
 
@@ -42,7 +43,8 @@ def command(settings: Settings, check: bool, only: str | None) -> int:
     with ExitStack() as stack:
         made: list[Made] = []
         if only != TOPICS:
-            made.append(stack.enter_context(open_store(settings, settings.start_timeout_ms)))
+            store = reading(settings) if check else open_store(settings, settings.start_timeout_ms)
+            made.append(stack.enter_context(store))
         if only != STORE:
             topics = TopicAdmin(settings)
             topics.wait(settings.start_timeout_ms)

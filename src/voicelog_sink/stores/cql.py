@@ -32,6 +32,7 @@ from voicelog.settings import Settings
 from voicelog_sink.stores.base import OnAsked, StoreError, StoreMisconfigured, StoreUnavailable, ignore
 from voicelog_sink.stores.cql_rows import Encoded
 from voicelog_sink.stores.flight import Flight, Request
+from voicelog_sink.stores.schema import INIT
 from voicelog_sink.stores.tls import tls_context
 from voicelog_sink.stores.url import CqlUrl
 from voicelog_sink.stores.window import Window
@@ -270,4 +271,4 @@ def _remedy(exc: BaseException) -> str:
         return "check VOICELOG_CQL_CA_FILE"
     if "aterialized views are disabled" in str(exc):
         return "set materialized_views_enabled: true in cassandra.yaml"
-    return "run voicelog-sink init --check, then voicelog-sink init"
+    return f"run {INIT} --check, then {INIT}"

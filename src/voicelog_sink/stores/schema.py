@@ -8,8 +8,9 @@ import attrs
 
 from voicelog_sink.stores.base import Difference
 
-INIT = "voicelog-sink init"
-REBUILD = "export what it holds, drop it, and run voicelog-sink init"
+INIT = "voicelog-sink init --only store"
+"""Needs no broker."""
+REBUILD = f"export what it holds, drop it, and run {INIT}"
 
 
 @attrs.frozen(kw_only=True)

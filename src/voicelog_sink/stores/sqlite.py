@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+import attrs
 
 from voicelog.settings import Settings
 from voicelog_sink.stores import ddl, sqlite_query
@@ -25,9 +28,9 @@ from voicelog_sink.stores.base import (
 )  # fmt: skip
 from voicelog_sink.stores.lifetime import Lifetimes, born_column, is_over, wall_ms
 from voicelog_sink.stores.query import Condition, as_stored
-from voicelog_sink.stores.schema import differences
+from voicelog_sink.stores.schema import INIT, differences
 from voicelog_sink.stores.sqlite_rows import STATEMENTS, insert, inserts
-from voicelog_sink.stores.sqlite_schema import complete_table, complete_view, live_shape
+from voicelog_sink.stores.sqlite_schema import complete_table, complete_view, foreign_tables, live_shape
 from voicelog_sink.stores.sqlite_sweep import Sweep
 from voicelog_sink.stores.url import sqlite_path
 from voicelog_sink.tables import TABLES, Life, Table
@@ -36,7 +39,6 @@ OLDEST = (3, 37, 0)
 """The first SQLite with STRICT tables."""
 BUSY_TIMEOUT_MS = 5_000
 PRAGMAS = (
-    "journal_mode = WAL",
     "synchronous = FULL",
     "cache_size = -8192",
     "wal_autocheckpoint = 4000",
@@ -44,7 +46,8 @@ PRAGMAS = (
 )
 """A write is on the disk when it is acknowledged. 8 MB of pages in memory, and pages go from the log into the file
 every 16 MB instead of every 4, so that a page that is written again and again goes there once. What is deleted is
-overwritten with zeros, in every build of SQLite and not only in those that do so anyway.
+overwritten with zeros, in every build of SQLite and not only in those that do so anyway. None of these changes the
+file, as WAL mode does: `init` sets that.
 """
 
 ROW_ERRORS = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError,
@@ -59,10 +62,10 @@ _REMEDIES = {
     sqlite3.SQLITE_FULL: "the disk is full; free some space",
     sqlite3.SQLITE_BUSY: "another process holds its lock; see which has it open (lsof)",
     sqlite3.SQLITE_NOTADB: "the file is no SQLite database; set VOICELOG_STORE to another path",
-    sqlite3.SQLITE_CORRUPT: "the file is damaged; restore it from a backup, or move it away and run voicelog-sink init",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged; restore it from a backup, or move it away and run {init}",
     sqlite3.SQLITE_CANTOPEN: "the file can't be opened; check the path and its permissions",
     sqlite3.SQLITE_READONLY: "the file can't be written; check its owner and permissions",
-    sqlite3.SQLITE_ERROR: "its schema is not complete; run voicelog-sink init",
+    sqlite3.SQLITE_ERROR: "its schema is not complete; run {init}",
 }
 
 
@@ -79,6 +82,7 @@ class SqliteStore(Store):
     def __init__(self, settings: Settings, now_ms: Callable[[], int] = wall_ms) -> None:
         """Read the URL; opens nothing. Raises StoreMisconfigured for a wrong URL."""
         self._path = sqlite_path(settings.store)
+        self._init_command = f"{INIT} --store {shlex.quote(settings.store)}"
         self._now_ms = now_ms
         self._db: sqlite3.Connection | None = None
         self._sweep: Sweep | None = None  # who has not read how long things are kept takes nothing out
@@ -98,7 +102,10 @@ class SqliteStore(Store):
     # --- life
 
     def open(self, timeout_ms: int) -> None:
-        """Open the file, making it if it is not there; see Store."""
+        """Open the file, making it if it is not there, and refusing one of something else; see Store.
+
+        A file that is there does not change by it: only `init` puts it into WAL mode.
+        """
         self.close()
         if sqlite3.sqlite_version_info < OLDEST:
             message = f"SQLite {sqlite3.sqlite_version} is too old: expected 3.37 or newer; use a newer Python"
@@ -119,8 +126,11 @@ class SqliteStore(Store):
             check_same_thread=False,  # opened by one thread, then used by another; never by two at once
         )
         try:
-            for pragma in (*PRAGMAS, f"busy_timeout = {BUSY_TIMEOUT_MS}"):
+            for pragma in PRAGMAS:
                 db.execute(f"PRAGMA {pragma}")
+            if others := foreign_tables(db.execute):
+                raise StoreMisconfigured(_foreign(self._path, others))
+            db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
         except BaseException:
             db.close()
             raise
@@ -259,6 +269,8 @@ class SqliteStore(Store):
     def init(self) -> list[str]:
         """Make what is missing; see Store."""
         done: list[str] = []
+        with self._errors():
+            self._open_db().execute("PRAGMA journal_mode = WAL")  # lasts, and can't be part of a transaction
         with self._transaction() as db:
             for shape in ddl.expected():
                 complete = complete_table if shape.kind == "table" else complete_view
@@ -270,7 +282,8 @@ class SqliteStore(Store):
         with self._errors():
             db = self._open_db()
             live = [live_shape(db.execute, shape) for shape in ddl.expected()]
-        return differences(ddl.expected(), {shape.name: shape for shape in live if shape})
+        found = differences(ddl.expected(), {shape.name: shape for shape in live if shape})
+        return [attrs.evolve(each, remedy=each.remedy.replace(INIT, self._init_command)) for each in found]
 
     # --- inside
 
@@ -323,12 +336,16 @@ class SqliteStore(Store):
         try:
             yield
         except sqlite3.Error as exc:
-            raise _translated(self._path, exc) from exc
+            raise _translated(self._path, self._init_command, exc) from exc
 
 
-def _translated(path: str, exc: sqlite3.Error) -> StoreError:
+def _foreign(path: str, tables: str) -> str:
+    return f"sqlite file {path!r} is no voicelog store (it has tables {tables}): is the path right?"
+
+
+def _translated(path: str, init: str, exc: sqlite3.Error) -> StoreError:
     code = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    remedy = _REMEDIES.get(code, "see SQLite's message")
+    remedy = _REMEDIES.get(code, "see SQLite's message").replace("{init}", init)
     message = f"store {path!r}: {exc}: {remedy}"
     return StoreUnavailable(message) if code in _UNAVAILABLE else StoreMisconfigured(message)
 

@@ -12,6 +12,9 @@ from voicelog_sink.tables import TABLES, VIEWS
 Run = Callable[..., Any]
 """sqlite3.Connection.execute."""
 
+SHOWN = 5
+"""Tables of something else that are named."""
+
 
 def complete_table(run: Run, expected: Shape) -> list[str]:
     """Make the table, its missing columns and its indexes; return what was done."""
@@ -38,6 +41,16 @@ def complete_view(run: Run, expected: Shape) -> list[str]:
     run(f"DROP VIEW IF EXISTS {ddl.quote(expected.name)}")
     run(ddl.create_view(VIEWS[expected.name]))
     return [f"made view {expected.name}"]
+
+
+def foreign_tables(run: Run) -> str:
+    """Return the names of tables of something else, the first ones; nothing where voicelog's are there, or none is."""
+    found = [
+        name for (name,) in run("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'sqlite_*'")
+    ]
+    if not TABLES.keys().isdisjoint(found):
+        return ""
+    return ", ".join(found[:SHOWN]) + (", …" if len(found) > SHOWN else "")
 
 
 def live_shape(run: Run, expected: Shape) -> Shape | None:

@@ -41,7 +41,7 @@ def test_file_that_changed_after_it_was_applied_is_named(make: Make, monkeypatch
     remedy = "put the file back as it was, and say the change in a file of its own"
     assert store.check() == [
         Difference("cql/004_session_summaries.cql was changed after it was applied", remedy),
-        Difference(f"cql/{len(changed):03d}_more.cql is not applied", "voicelog-sink init"),
+        Difference(f"cql/{len(changed):03d}_more.cql is not applied", "voicelog-sink init --only store"),
     ]
     assert store.init() == [f"applied cql/{len(changed):03d}_more.cql"]
 
@@ -56,7 +56,7 @@ def test_compaction_and_grace_that_were_changed_are_named_and_set_back(
     cql_admin.execute(f"ALTER MATERIALIZED VIEW {keyspace_of(cql_url)}.interactions_by_stage {change}")
     windows = "TimeWindowCompactionStrategy, 3 DAYS"
     assert {(d.what, d.remedy) for d in store.check()} == {
-        (f"{what}: {difference}", "voicelog-sink init")
+        (f"{what}: {difference}", "voicelog-sink init --only store")
         for what in ("table error_logs", "materialized view interactions_by_stage")
         for difference in (
             f"compaction is SizeTieredCompactionStrategy instead of {windows}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,63 @@ def test_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     assert path.read_text().startswith("This is not")
 
 
+def as_others_have_it(path: Path, *statements: str) -> bytes:
+    """Make a SQLite file that is not voicelog's; return what is in it."""
+    with closing(sqlite3.connect(path)) as db:
+        for statement in statements:
+            db.execute(statement)
+        db.commit()
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("count", [1, 7])
+def test_file_of_something_else_is_named_and_stays_as_it_is(path: Path, count: int) -> None:
+    before = as_others_have_it(path, *(f"CREATE TABLE t{n}(b)" for n in range(count)))
+    store = SqliteStore(load({"store": f"sqlite:///{path}"}, {})[0])
+    names = {1: "t0", 7: "t0, t1, t2, t3, t4, …"}[count]
+    with pytest.raises(StoreMisconfigured) as caught:
+        store.open(100)
+    said = f"sqlite file '{path}' is no voicelog store (it has tables {names}): is the path right?"
+    assert (str(caught.value), path.read_bytes(), os.listdir(path.parent)) == (said, before, [path.name])
+
+
+def test_file_with_one_table_of_ours_is_a_store_that_is_not_complete(
+    path: Path, make: Callable[[], SqliteStore]
+) -> None:
+    as_others_have_it(path, "CREATE TABLE a(b)", "CREATE TABLE metric_names(day TEXT)")
+    assert {each.remedy for each in make().check()} >= {
+        f"voicelog-sink init --only store --store sqlite:///{path}",
+        f"export what it holds, drop it, and run voicelog-sink init --only store --store sqlite:///{path}",
+    }
+
+
+def test_file_changes_by_init_and_not_by_being_opened_and_read(path: Path, make: Callable[[], SqliteStore]) -> None:
+    path.touch()
+    store = make()
+    assert store.check()
+    with pytest.raises(StoreMisconfigured, match=f"run voicelog-sink init --only store --store sqlite:///{path}$"):
+        list(store.partitions("voice_interactions"))
+    with pytest.raises(StoreMisconfigured, match="no such table"):
+        store.delete("voice_interactions", [{"session_id": "-", "ts": 0, "stream_id": "-", "seq": 0}])
+    store.close()
+    assert (path.stat().st_size, os.listdir(path.parent)) == (0, [path.name])
+    store = make()
+    store.init()
+    assert pragma(store, "journal_mode") == "wal"
+
+
+def test_store_that_is_in_no_wal_mode_is_read_as_it_is(
+    store: SqliteStore, path: Path, make: Callable[[], SqliteStore]
+) -> None:
+    store.write([row(1)])
+    store.close()
+    before = as_others_have_it(path, "PRAGMA journal_mode = DELETE")
+    reader = make()
+    assert [r["seq"] for r in reader.select("voice_interactions", [{"session_id": "call"}])] == [1]
+    reader.close()
+    assert path.read_bytes() == before
+
+
 def test_directory_in_place_of_a_file_is_named(tmp_path: Path) -> None:
     store = SqliteStore(load({"store": f"sqlite:///{tmp_path}"}, {})[0])
     with pytest.raises(StoreMisconfigured, match="check the path and its permissions"):
@@ -165,11 +223,15 @@ def test_directory_in_place_of_a_file_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_file_that_cannot_be_written_is_named(store: SqliteStore, path: Path) -> None:
+def test_file_that_cannot_be_written_is_read_and_named_when_it_is_to_change(store: SqliteStore, path: Path) -> None:
+    store.write([row(1)])
     store.close()
     path.chmod(0o400)
-    with pytest.raises(StoreMisconfigured, match="check its owner and permissions"):
-        store.open(100)
+    store.open(100)
+    assert [r["seq"] for r in store.select("voice_interactions", [{"session_id": "call"}])] == [1]
+    for change in (store.init, lambda: store.write([row(2)])):
+        with pytest.raises(StoreMisconfigured, match="check its owner and permissions"):
+            change()
 
 
 def test_refused_row_names_table_column_and_type(store: SqliteStore) -> None:
