@@ -15,6 +15,7 @@ from voicelog.settings import Settings
 from voicelog_sink.consumer import topic_names
 from voicelog_sink.dlq import Filter
 from voicelog_sink.dlq_reading import LetterPlace
+from voicelog_sink.given import checked_whole_ids
 from voicelog_sink.period import FORMS, maybe_since_option, since_ms
 
 Command = Callable[..., Any]
@@ -80,12 +81,15 @@ def filter_options(command: Command) -> Command:
 _OPTIONS = (
     click.option("--reason", type=click.Choice(list(REASONS)), multiple=True, help="Only with this reason; repeatable"),
     click.option("--topic", multiple=True, help="Only what was in this topic, with or without the prefix; repeatable"),
-    click.option("--session", multiple=True, help="Only of this call, by the message's key or its JSON; repeatable"),
+    click.option(
+        "--session", multiple=True, callback=checked_whole_ids,
+        help="Only of this call, by the message's key or its JSON; repeatable",
+    ),
     maybe_since_option(f"Only what came in since: {FORMS}"),
     click.option(
         "--max-replays", type=click.IntRange(min=0), help="Only what was replayed at most so often; 0: never yet"
     ),
-)
+)  # fmt: skip
 
 
 def _topic(settings: Settings, name: str) -> str:

@@ -20,10 +20,18 @@ def split(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
+def checked_names(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """Return the names, none where the option is not given; raises BadParameter where it names nothing."""
+    if value is not None and not split(value):
+        message = "nothing is named: expected some such as llm,user_bot_latency, or leave it out for all"
+        raise click.BadParameter(message, context, parameter)
+    return split(value or "")
+
+
 def names_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the option --names."""
     how = "Only these stages, figures or metrics, such as llm,user_bot_latency; all by default"
-    return click.option("--names", default="", callback=lambda _, __, value: split(value), help=how)(command)
+    return click.option("--names", callback=checked_names, help=how)(command)
 
 
 @contextmanager

@@ -196,7 +196,7 @@ def _rows(store: Store, since_ms: int, until_ms: int, wanted: Wanted, after: Pla
     """Yield where the calls are that may be wanted, in the order of the list."""
     if after:
         until_ms = min(until_ms, after.started_at + 1)
-    if wanted.user is not None:
+    if wanted.user:
         rows = iter(of_user(store, wanted.user, since_ms, until_ms))
     else:
         rows = listed(store, since_ms, until_ms, wanted.conditions)

@@ -83,7 +83,9 @@ def test_errors_of_no_call_are_exported_with_those_of_calls(store: Store, calls:
         (Wanted(user="okafor", provider="openai", text="okafor"), range(36, 0, -4)),
         (Wanted(user="okafor", failed=True), []),
         (Wanted(user="okaf"), []),
-        (Wanted(user=""), []),
+        (Wanted(user=""), [n for n in range(39, 0, -1) if n % 4]),
+        (Wanted(user="", variant=""), [39]),
+        (Wanted(provider=""), []),
     ],
 )
 def test_list_shows_the_calls_that_are_wanted(

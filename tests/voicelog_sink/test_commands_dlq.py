@@ -323,6 +323,7 @@ def test_replay_that_can_not_send_all_says_which_and_fails(run: Run, kill: Kill,
         (("list", "--topic", "payments"), "'payments' is no topic of events: expected one of stt-results"),
         (("list", "--since", "soon"), "'soon' is no time: expected a length such as 30m"),
         (("show", "7"), "'7' is no letter: expected PARTITION:OFFSET such as 2:17"),
+        (("list", "--session", ""), "an empty session id; expected a call's whole id"),
         (("burn",), "No such command 'burn'"),
     ],
 )

@@ -134,6 +134,7 @@ def test_each_table_is_written_in_each_format_and_json_says_what_was_written(
     ("arguments", "sentence"),
     [(("--session", "call-good", "--since", "5h"), "--session call-good and --since: expected one of both"),
      (("--since", "1h", "--until", "2h"), "--since 1h is not before --until 2h: expected the earlier moment first"),
+     (("--session", ""), "an empty session id; expected an id, or `last`"),
      (("--until", "soon"), "'soon' is no time: expected a length such as 30m, 24h or 7d"),
      (("--json",), "--json says what was written to a file: expected -o FILE with it"),
      (("--format", "xml"), "'xml' is not one of 'jsonl', 'csv', 'parquet'"),

@@ -81,6 +81,20 @@ def test_calls_or_a_person_but_not_both(run: Run, path: Path, given: tuple[str, 
     assert sessions(path) == ["call-0", "call-1", "call-2"]
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("call-0", ""), "an empty session id; expected a call's whole id"),
+        (("--user", ""), "an empty user; expected a person, as the `user` of sessions"),
+    ],
+)
+def test_nothing_at_all_is_nobody(run: Run, path: Path, given: tuple[str, ...], said: str) -> None:
+    status, out, err = run(*given, "--yes")
+    assert (status, out) == (2, "")
+    assert said in err
+    assert (sessions(path), erasures(path)) == (["call-0", "call-1", "call-2"], [])
+
+
 def test_person_goes_with_every_call_and_is_written_down(run: Run, path: Path) -> None:
     status, out, _ = run("--user", "ann", "--yes", "--no-wait", "--json")
     told = json.loads(out)

@@ -106,6 +106,11 @@ def test_sessions_are_limited(run: Run, calls: list[CallBuilder]) -> None:
      (("--user", "okafor", "--failed"), []),
      (("--user", "okafo"), []),
      (("--user", "okafor", "--until", "1h"), []),
+     (("--user", ""), ["call-trouble"]),
+     (("--variant", ""), ["call-trouble"]),
+     (("--variant", "", "--user", "okafor"), []),
+     (("--service", ""), []),
+     (("--provider", "", "--model", ""), []),
      (("--until", "1h"), [])],
 )  # fmt: skip
 def test_sessions_are_filtered(
@@ -323,6 +328,10 @@ def test_watch_draws_anew_until_ctrl_c(capsys: pytest.CaptureFixture[str]) -> No
      (("sessions", "--since", "1h", "--until", "2h"), "--since 1h is not before --until 2h"),
      (("sessions", "--limit", "0"), "0 is not in the range x>=1"),
      (("stats", "--by", "stage,colour"), "'colour' is no group: expected some of stage, provider, model,"),
+     (("stats", "--by", ""), "no group is named: expected some of stage, provider, model,"),
+     (("stats", "--names", " ,"), "nothing is named: expected some such as llm,user_bot_latency, or leave"),
+     (("sessions", "--text", ""), "an empty text; expected what was said, or no --text"),
+     (("show", ""), "an empty session id; expected an id, or `last`"),
      (("show",), "Missing argument 'SESSION'")],
 )  # fmt: skip
 def test_wrong_use_says_what_was_expected(run: Run, arguments: tuple[str, ...], sentence: str) -> None:

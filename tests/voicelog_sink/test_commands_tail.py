@@ -97,6 +97,9 @@ def test_wrong_use_and_a_broker_that_is_not_there_are_told_apart() -> None:
     ended = sink("tail", "--type", "dance")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert "'dance' is not one of 'stt_result'" in ended.stderr
+    ended = sink("tail", "--session", "")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "an empty session id; expected a call's whole id" in ended.stderr
     ended = sink("tail", brokers="127.0.0.1:1", start_timeout_ms=1000)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert "no Kafka broker answers at 127.0.0.1:1 (waited 1 s" in ended.stderr

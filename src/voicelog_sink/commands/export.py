@@ -19,6 +19,7 @@ from voicelog_sink.export_file import whole_file
 from voicelog_sink.export_formats import Csv, JsonLines, Writer
 from voicelog_sink.export_parquet import Parquet, pyarrow
 from voicelog_sink.export_progress import told
+from voicelog_sink.given import checked_session
 from voicelog_sink.options import STORE_SETTINGS, secrets_epilog, with_settings
 from voicelog_sink.period import period_ms, since_option, until_option
 from voicelog_sink.queries import find
@@ -46,7 +47,10 @@ STDOUT = "-"
 @click.command(epilog=EXAMPLE + secrets_epilog(*SETTINGS))
 @since_option
 @until_option
-@click.option("--session", help="Only this call: its id, enough of its beginning, or `last`; instead of a period")
+@click.option(
+    "--session", callback=checked_session,
+    help="Only this call: its id, enough of its beginning, or `last`; instead of a period",
+)  # fmt: skip
 @click.option("--table", type=click.Choice(list(EXPORTS)), default="events", show_default=True, help="What to export")
 @click.option(
     "--format", "file_format", type=click.Choice(list(FORMATS)), default="jsonl", show_default=True, help="How"

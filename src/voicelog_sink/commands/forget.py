@@ -14,6 +14,7 @@ from voicelog_sink import shapes
 from voicelog_sink.erasures import SETTLE_S, Erasure
 from voicelog_sink.errors import SinkError
 from voicelog_sink.forget import Erased, forget, sessions_of, traces
+from voicelog_sink.given import checked_whole_ids, not_empty
 from voicelog_sink.options import BROKER_SETTINGS, STORE_SETTINGS, secrets_epilog, with_settings
 from voicelog_sink.progress import progress
 from voicelog_sink.reading import reading
@@ -34,8 +35,11 @@ Examples:
 
 
 @click.command(epilog=EXAMPLE + secrets_epilog(*SETTINGS))
-@click.argument("sessions", nargs=-1, metavar="[SESSION]...")
-@click.option("--user", help="Erase every call of this person (the `user` of sessions) up to now")
+@click.argument("sessions", nargs=-1, metavar="[SESSION]...", callback=checked_whole_ids)
+@click.option(
+    "--user", callback=not_empty("user", "a person, as the `user` of sessions"),
+    help="Erase every call of this person (the `user` of sessions) up to now",
+)  # fmt: skip
 @click.option("--reason", default="", help="Written down with the erasure; no personal data")
 @click.option("--dry-run", is_flag=True, help="Say what would be erased, change nothing")
 @click.option("--yes", is_flag=True, help="Do not ask; needed where stdin is no terminal")

@@ -15,6 +15,7 @@ from rich.text import Text
 from voicelog.settings import Settings
 from voicelog_sink import shapes
 from voicelog_sink.cli import INTERRUPTED
+from voicelog_sink.given import not_empty
 from voicelog_sink.options import STORE_SETTINGS, secrets_epilog, with_settings
 from voicelog_sink.period import period_ms, since_option, told, until_option
 from voicelog_sink.progress import progress
@@ -55,6 +56,9 @@ COLUMNS = (
 )  # fmt: skip
 
 
+NONE = "'' for calls"
+
+
 class SlowMs(click.FloatRange):
     """A length in milliseconds, or what the setting says."""
 
@@ -74,11 +78,15 @@ def checked_after(context: click.Context, parameter: click.Parameter, value: str
 def filters(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options of `Wanted`."""
     options = (
-        click.option("--service", help="Of this service"),
-        click.option("--provider", help="With a stage of this provider"),
-        click.option("--model", help="With a stage of this model"),
-        click.option("--variant", help="Of this variant"),
-        click.option("--user", help="Of this person: the `user` of sessions, whole; found by an index, not by reading"),
+        click.option("--service", help=f"Of this service; {NONE} without one"),
+        click.option("--provider", help=f"With a stage of this provider; {NONE} without any"),
+        click.option("--model", help=f"With a stage of this model; {NONE} without any"),
+        click.option("--variant", help=f"Of this variant; {NONE} without one"),
+        click.option(
+            "--user",
+            help="Of this person: the `user` of sessions, whole; found by an index, not by reading; "
+            f"{NONE} without one, which are looked for among all",
+        ),
         click.option(
             "--slow", "slow_ms", type=SlowMs(min=0), is_flag=False, flag_value=BY_SETTING, metavar="[MS]",
             help="With a turn of at least MS milliseconds; without MS of at least slow_turn_ms. The column slow stays "
@@ -86,7 +94,10 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--failed", is_flag=True, help="With an error, or a stage that failed"),
         click.option("--interrupted", is_flag=True, help="With a turn in which the user spoke into the bot's speech"),
-        click.option("--text", help="In which this was said; reads the events of every call that fits otherwise"),
+        click.option(
+            "--text", callback=not_empty("text", "what was said, or no --text"),
+            help="In which this was said; reads the events of every call that fits otherwise",
+        ),
     )  # fmt: skip
     for option in reversed(options):
         command = option(command)
@@ -119,9 +130,9 @@ def command(
     p50 and max are of user_bot_latency_ms, over the turns whose quality is ok; a slow turn took the sink's slow_turn_ms
     or more; in "cut in" turns the user spoke into the bot's speech. A call shows up a minute after it began.
 
-    Filters are joined: a call is listed when each of them holds. --text looks, whatever the case, in what was heard,
-    answered, spoken and logged, in error messages, and in the call's id, user, end and attributes. Ctrl-C ends such a
-    search with what it has found, and says how to go on.
+    Filters are joined: a call is listed when each of them holds; an empty name is for calls without one. --text looks,
+    whatever the case, in what was heard, answered, spoken and logged, in error messages, and in the call's id, user,
+    end and attributes. Ctrl-C ends such a search with what it has found, and says how to go on.
     """
     if seconds is not None and not given["text"]:
         message = f"--seconds {seconds:g} is for a search that may take long: expected --text with it"
@@ -191,9 +202,9 @@ def _end(period: str, after: str, is_known: bool) -> str:
 def _nothing(period: str, wanted: Wanted) -> str:
     nothing = f"no calls {period}" + ("" if wanted == Wanted() else " for which all of that holds")
     all_days = f"{SUMMARY_DAYS}d"
-    if wanted.user is not None and period == told(all_days, None):
+    if wanted.user and period == told(all_days, None):
         return f"{nothing}: that is as far back as calls are known"
-    further = "7d" if wanted.user is None else f"{all_days}, which takes no longer"
+    further = "7d" if not wanted.user else f"{all_days}, which takes no longer"
     return f"{nothing}: look elsewhere with --since, such as --since {further}"
 
 

@@ -8,6 +8,7 @@ import click
 
 from voicelog.settings import Settings
 from voicelog_sink import shapes
+from voicelog_sink.given import checked_session
 from voicelog_sink.options import STORE_SETTINGS, secrets_epilog, with_settings
 from voicelog_sink.queries import NoSuchSession, call, find
 from voicelog_sink.reading import reading
@@ -26,7 +27,7 @@ Examples:
 
 
 @click.command(epilog=EXAMPLE + secrets_epilog(*SETTINGS))
-@click.argument("session")
+@click.argument("session", callback=checked_session)
 @click.option("--stacks", is_flag=True, help="Show stack traces whole")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: session, turns, outside")
 @with_settings(*SETTINGS)

@@ -39,6 +39,9 @@ Cells = list[Text | str]
 
 def checked_by(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
     """Return the names of the groups; raises BadParameter for a name that is none."""
+    if not split(value):
+        message = f"no group is named: expected some of {', '.join(GROUPS)}"
+        raise click.BadParameter(message, context, parameter)
     for name in split(value):
         if name not in GROUPS:
             message = f"{name!r} is no group: expected some of {', '.join(GROUPS)}"

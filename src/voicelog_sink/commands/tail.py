@@ -13,6 +13,7 @@ import click
 from voicelog.events import EVENT_TYPES, Event
 from voicelog.settings import Settings
 from voicelog_sink import logs, shapes
+from voicelog_sink.given import checked_whole_ids
 from voicelog_sink.options import BROKER_SETTINGS, secrets_epilog, with_settings
 from voicelog_sink.period import FORMS, maybe_since_option, since_ms
 from voicelog_sink.render import console, count
@@ -34,7 +35,7 @@ Examples:
 
 
 @click.command(epilog=EXAMPLE + secrets_epilog(*SETTINGS))
-@click.option("--session", multiple=True, help="Only of this call; repeatable")
+@click.option("--session", multiple=True, callback=checked_whole_ids, help="Only of this call; repeatable")
 @click.option("--stage", multiple=True, help="Only of this stage: stt, llm, tts, ...; repeatable")
 @click.option("--service", multiple=True, help="Only from this service; repeatable")
 @click.option(
