@@ -6,7 +6,7 @@ Every function blocks while it reads, and raises StoreError as the store does.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 import attrs
@@ -185,11 +185,18 @@ def find(store: Store, given: str, now_ms: int) -> str:
         return _last(store, now_ms)
     if _is_known(store, given):
         return given
-    known: list[str] = [row["session_id"] for row in store.partitions(SESSION_SUMMARIES.name)]
-    found = sorted(session_id for session_id in known if session_id.startswith(given))
+    known = sorted(_known(store))
+    found = _begun_by(given, known)
     if len(found) == 1:
         return found[0]
     raise _ambiguous(given, found) if found else _unknown(given, known)
+
+
+def not_stored(store: Store, session_ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return the ids under which nothing is stored, each with ids that begin so, or else with some that look alike."""
+    missing = [session_id for session_id in session_ids if not _is_known(store, session_id)]
+    known = sorted(_known(store)) if missing else []
+    return {each: tuple(_begun_by(each, known)[:SHOWN] or _alike(each, known)) for each in missing}
 
 
 def _rows(store: Store, since_ms: int, until_ms: int, wanted: Wanted, after: Place | None) -> Iterator[Values]:
@@ -229,6 +236,18 @@ def _is_known(store: Store, session_id: str) -> bool:
     return any(next(store.select(name, [{"session_id": session_id}], limit=1), None) for name in sources)
 
 
+def _known(store: Store) -> Iterator[str]:
+    return (row["session_id"] for row in store.partitions(SESSION_SUMMARIES.name))
+
+
+def _begun_by(given: str, known: list[str]) -> list[str]:
+    return [session_id for session_id in known if session_id.startswith(given)]
+
+
+def _alike(given: str, known: list[str]) -> list[str]:
+    return difflib.get_close_matches(given, known, n=3, cutoff=0.75)
+
+
 def _last(store: Store, now_ms: int) -> str:
     newest = sessions(store, now_ms - NEWEST_WITHIN_MS, now_ms + DAY_MS, 1)
     if not newest:
@@ -246,6 +265,6 @@ def _ambiguous(given: str, found: list[str]) -> NoSuchSession:
 
 
 def _unknown(given: str, known: list[str]) -> NoSuchSession:
-    near = difflib.get_close_matches(given, known, n=3, cutoff=0.75)
+    near = _alike(given, known)
     hint = f"did you mean {' or '.join(near)}?" if near else "`voicelog-sink sessions --since 90d` lists the calls"
     return NoSuchSession(f"no call {given!r} is stored: {hint}", tuple(near))

@@ -16,6 +16,8 @@ from voicelog_sink.tables import TABLES
 
 Run = Callable[..., tuple[int, str, str]]
 
+WHOLE_ID = "a call is erased by its whole id: its beginning is not enough, nor is `last`"
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -106,10 +108,36 @@ def test_person_goes_with_every_call_and_is_written_down(run: Run, path: Path) -
 
 
 def test_call_that_is_not_stored_yet_is_written_down(run: Run, path: Path) -> None:
-    status, out, _ = run("call-9", "--yes", "--no-wait")
+    status, out, err = run("call-9", "call-9", "--yes", "--no-wait")
     assert status == 0
-    assert out.startswith("1 call, 0 rows erased: nothing stored\n")
+    assert out.startswith("0 calls, 0 rows erased: nothing stored\n")
+    assert err.splitlines() == [
+        "nothing is stored under 'call-9' (did you mean call-2 or call-1 or call-0?); " + WHOLE_ID,
+        forget.WRITTEN_DOWN,
+    ]
     assert (sessions(path), erasures(path)) == (["call-0", "call-1", "call-2"], ["session:call-9"])
+
+
+def test_beginning_of_an_id_is_told_from_a_call_and_nothing_of_the_call_would_go(run: Run, path: Path) -> None:
+    status, out, err = run("call", "zzz", "call-1", "--dry-run")
+    assert status == 0
+    assert out.startswith("1 call, ")
+    assert err.splitlines() == [
+        "nothing is stored under 'call' (did you mean call-0 or call-1 or call-2?); " + WHOLE_ID,
+        "nothing is stored under 'zzz'; " + WHOLE_ID,
+    ]
+    status, out, err = run("call", "--dry-run", "--json")
+    assert (status, err) == (0, "")
+    assert json.loads(out) == {"sessions": ["call"], "rows": {}, "erased_at": None, "topics_ms": None}
+
+
+def test_person_without_a_call_is_told_and_written_down(run: Run, path: Path) -> None:
+    status, out, err = run("--user", "an", "--yes", "--no-wait")
+    assert status == 0
+    assert out.startswith("0 calls, 0 rows erased: nothing stored\n")
+    said = "no call of 'an' is known; expected the `user` of sessions, whole"
+    assert err.splitlines() == [said, forget.WRITTEN_DOWN]
+    assert erasures(path) == ["user:an"]
 
 
 def test_what_a_sink_had_on_its_way_is_taken_out_after_the_wait(

@@ -17,13 +17,15 @@ from voicelog_sink.forget import Erased, forget, sessions_of, traces
 from voicelog_sink.given import checked_whole_ids, not_empty
 from voicelog_sink.options import BROKER_SETTINGS, STORE_SETTINGS, secrets_epilog, with_settings
 from voicelog_sink.progress import progress
+from voicelog_sink.queries import not_stored
 from voicelog_sink.reading import reading
-from voicelog_sink.render import count
+from voicelog_sink.render import count, one_line
 from voicelog_sink.topics import TopicAdmin
 
 SETTINGS = (*STORE_SETTINGS, *BROKER_SETTINGS)
 BROKER_PATIENCE_MS = 5_000
 STEP_S = 0.5
+WRITTEN_DOWN = "The erasure is written down all the same: events of it that come later are not stored"
 
 EXAMPLE = """\b
 Examples:
@@ -50,23 +52,31 @@ def command(settings: Settings, sessions: tuple[str, ...], user: str | None, rea
             no_wait: bool, as_json: bool) -> int:  # fmt: skip
     """Erase calls or a person from every table of the store, and write down that nothing of them may be stored again.
 
-    Each SESSION is a call's whole id. What the sink finds in the topics later, also replayed dead letters, is dropped.
-    Rollups stay: they name no person, no call and no text. What the broker still holds, and until when, is said.
+    Each SESSION is a call's whole id; nothing need be stored under it. What the sink finds in the topics later, also
+    replayed dead letters, is dropped. Rollups stay: they name no person, no call and no text. What the broker still
+    holds, and until when, is said.
     """
     if bool(sessions) == (user is not None):
         message = "expected either ids of calls or --user"
         raise click.UsageError(message)
     with reading(settings) as store:
-        named = list(sessions) if user is None else sessions_of(store, user)
+        named = list(dict.fromkeys(sessions)) if user is None else sessions_of(store, user)
+        missing = not_stored(store, sessions)
+        is_told = not as_json and (missing or not named)
+        if is_told:
+            tell_missing(missing, user)
         if dry_run:
-            tell(Erased(tuple(named), dict(traces(store, named))), topics_ms(settings), None, as_json)
+            erased = Erased(tuple(named), dict(traces(store, named)))
+            tell(erased, topics_ms(settings), None, as_json, missing=len(missing))
             return 0
         if not yes:
             confirm(named, user, traces(store, named))
         at_ms = int(time.time() * 1000)
         like = Erasure("session", "", at_ms, reason)
         erased = forget(store, named, user, like, settle=(lambda: None) if no_wait else settle)
-    tell(erased, topics_ms(settings), at_ms, as_json)
+    if is_told:
+        click.echo(WRITTEN_DOWN, err=True)
+    tell(erased, topics_ms(settings), at_ms, as_json, missing=len(missing))
     return 0
 
 
@@ -98,13 +108,26 @@ def topics_ms(settings: Settings) -> dict[str, int] | str:
         return str(exc)
 
 
-def tell(erased: Erased, kept: dict[str, int] | str, at_ms: int | None, as_json: bool) -> None:
-    """Print what was erased, or would be where `at_ms` is None, and what remains in the broker."""
+def tell_missing(missing: Mapping[str, tuple[str, ...]], user: str | None) -> None:
+    """Say on stderr under which ids nothing is stored, and which it could have been; or that `user` has no call."""
+    for name, near in missing.items():
+        hint = f" (did you mean {' or '.join(map(one_line, near))}?)" if near else ""
+        how = "a call is erased by its whole id: its beginning is not enough, nor is `last`"
+        click.echo(f"nothing is stored under {name!r}{hint}; {how}", err=True)
+    if user is not None:
+        click.echo(f"no call of {user!r} is known; expected the `user` of sessions, whole", err=True)
+
+
+def tell(erased: Erased, kept: dict[str, int] | str, at_ms: int | None, as_json: bool, *, missing: int = 0) -> None:
+    """Print what was erased, or would be where `at_ms` is None, and what remains in the broker.
+
+    Of so many ids as are `missing` nothing was stored: they count as no calls.
+    """
     if as_json:
         click.echo(shapes.line(shapes.erased_shape(erased, at_ms, kept if isinstance(kept, dict) else None)))
         return
     verb = "would be erased" if at_ms is None else "erased"
-    calls, rows = count(len(erased.sessions), "call"), count(sum(erased.rows.values()), "row")
+    calls, rows = count(len(erased.sessions) - missing, "call"), count(sum(erased.rows.values()), "row")
     click.echo(f"{calls}, {rows} {verb}: {_tables(erased.rows)}")
     click.echo(_remains(kept, int(time.time() * 1000)))
 
