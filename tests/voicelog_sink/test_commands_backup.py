@@ -57,10 +57,14 @@ def test_backup_and_restore_tell_what_they_did(run: Run, source: Path, tmp_path:
     checked = run("backup", "--check")
     assert checked == taken
     dry = run("restore", "--dry-run")
-    assert (dry.status, dry.out) == (1, "")
-    assert "the file" in dry.err
-    assert "does not exist" in dry.err
+    assert (dry.status, dry.err) == (0, f"the file {tmp_path}/t.db does not exist and would be made\n")
+    assert not (tmp_path / "t.db").exists()
+    (tmp_path / "t.db").touch()
+    empty = run("restore", "--dry-run")
+    assert empty == (0, dry.out, f"the file {tmp_path}/t.db is empty, and its tables would be made\n")
+    assert (tmp_path / "t.db").stat().st_size == 0
     brought = run("restore")
+    assert dry.out == brought.out.replace("rows written", "rows to write")
     assert (brought.status, brought.err) == (0, "")
     lines = [line.split() for line in brought.out.splitlines()]
     assert lines[0] == ["table", "written", "there", "expired", "erased", "refused"]
@@ -70,6 +74,15 @@ def test_backup_and_restore_tell_what_they_did(run: Run, source: Path, tmp_path:
     assert rows_in(there) == rows_in(expected)
     there.close()
     expected.close()
+
+
+def test_dry_run_fails_where_the_restore_would_for_want_of_a_directory(
+    run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run("backup")
+    for more in ((), ("--dry-run",)):
+        assert main(["restore", f"{tmp_path}/b", *more, "--store", f"sqlite:///{tmp_path}/none/t.db"]) == 1
+        assert f"the directory '{tmp_path}/none' does not exist; make it" in capfd.readouterr().err
 
 
 def test_json_has_the_documented_shapes(run: Run, source: Path, tmp_path: Path) -> None:

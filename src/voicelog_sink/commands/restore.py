@@ -17,7 +17,7 @@ from voicelog_sink.erasures import SETTLE_S
 from voicelog_sink.opening import open_store
 from voicelog_sink.options import STORE_SETTINGS, secrets_epilog, with_settings
 from voicelog_sink.progress import progress
-from voicelog_sink.reading import reading
+from voicelog_sink.reading import reading_or_empty
 from voicelog_sink.render import Column, console, count, print_table
 from voicelog_sink.restore import restore
 from voicelog_sink.restored import Counts, Restored
@@ -46,7 +46,7 @@ def command(settings: Settings, directory: Path, dry_run: bool, no_wait: bool, a
     """
     needed()
     manifest = complete(directory)
-    with reading(settings) if dry_run else open_store(settings, settings.start_timeout_ms) as store:
+    with reading_or_empty(settings, say) if dry_run else open_store(settings, settings.start_timeout_ms) as store:
         if not dry_run and urlsplit(settings.store).scheme == "sqlite":
             store.init()
         with progress("restoring", sum(manifest.rows.values())) as on_rows:
@@ -56,6 +56,11 @@ def command(settings: Settings, directory: Path, dry_run: bool, no_wait: bool, a
             )  # fmt: skip
     tell(directory, done, dry_run, as_json)
     return 1 if done.damaged or done.refusals else 0
+
+
+def say(sentence: str) -> None:
+    """Say something on stderr."""
+    click.echo(sentence, err=True)
 
 
 def tell(directory: Path, done: Restored, dry_run: bool, as_json: bool) -> None:
