@@ -131,9 +131,28 @@ def test_each_table_is_written_in_each_format_and_json_says_what_was_written(
 
 
 @pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [("a.jsonl", (), "jsonl"), ("a.csv", (), "csv"), ("A.PARQUET", (), "parquet"), ("a.txt", (), "jsonl"),
+     ("parquet", (), "jsonl"), ("a.txt", ("--format", "csv"), "csv"), ("a.csv", ("--format", "csv"), "csv"),
+     ("a.csv", ("--format", "jsonl"), "jsonl"), ("a.parquet", ("--format", "csv"), "csv")],
+)  # fmt: skip
+def test_format_is_what_is_given_and_otherwise_what_the_suffix_says(
+    run: Run, calls: list[CallBuilder], tmp_path: Path, name: str, given: tuple[str, ...], expected: str
+) -> None:
+    file = tmp_path / name
+    ran = run("export", "--session", "last", "--table", "sessions", "-o", str(file), "--json", *given)
+    (found,) = ran.objects
+    begin = {"jsonl": b"{", "csv": b"session_id,", "parquet": b"PAR1"}[expected]
+    assert (ran.status, found["format"], file.read_bytes()[: len(begin)]) == (0, expected, begin)
+    two = given and file.suffix[1:] not in ("txt", expected)
+    assert ran.err == (f"{file} is written as {expected}, as --format says, whatever its suffix\n" if two else "")
+
+
+@pytest.mark.parametrize(
     ("arguments", "sentence"),
     [(("--session", "call-good", "--since", "5h"), "--session call-good and --since: expected one of both"),
      (("--since", "1h", "--until", "2h"), "--since 1h is not before --until 2h: expected the earlier moment first"),
+     (("-o", ""), "an empty file name; expected a file, or - for stdout"),
      (("--session", ""), "an empty session id; expected an id, or `last`"),
      (("--until", "soon"), "'soon' is no time: expected a length such as 30m, 24h or 7d"),
      (("--json",), "--json says what was written to a file: expected -o FILE with it"),

@@ -19,7 +19,7 @@ from voicelog_sink.export_file import whole_file
 from voicelog_sink.export_formats import Csv, JsonLines, Writer
 from voicelog_sink.export_parquet import Parquet, pyarrow
 from voicelog_sink.export_progress import told
-from voicelog_sink.given import checked_session
+from voicelog_sink.given import checked_session, not_empty
 from voicelog_sink.options import STORE_SETTINGS, secrets_epilog, with_settings
 from voicelog_sink.period import period_ms, since_option, until_option
 from voicelog_sink.queries import find
@@ -32,15 +32,16 @@ SETTINGS = (*STORE_SETTINGS, "slow_turn_ms")
 
 EXAMPLE = """\b
 Examples:
-  voicelog-sink export --since 7d --format parquet -o calls.parquet
+  voicelog-sink export --since 7d -o calls.parquet
   voicelog-sink export --session last | jq -r 'select(.type == "stt_result") | .transcript'
-  voicelog-sink export --table errors --since 2026-11-01 --until 2026-12-01 --format csv -o errors.csv
+  voicelog-sink export --table errors --since 2026-11-01 --until 2026-12-01 -o errors.csv
 
 """
 
 Format = Callable[[Export, IO[bytes]], Writer]
 
 FORMATS: dict[str, Format] = {"jsonl": JsonLines, "csv": Csv, "parquet": Parquet}
+DEFAULT = "jsonl"
 STDOUT = "-"
 
 
@@ -53,9 +54,13 @@ STDOUT = "-"
 )  # fmt: skip
 @click.option("--table", type=click.Choice(list(EXPORTS)), default="events", show_default=True, help="What to export")
 @click.option(
-    "--format", "file_format", type=click.Choice(list(FORMATS)), default="jsonl", show_default=True, help="How"
-)
-@click.option("-o", "--output", default=STDOUT, show_default=True, metavar="FILE", help="The file, or - for stdout")
+    "--format", "file_format", type=click.Choice(list(FORMATS)),
+    help=f"How; by default what FILE's suffix says (.{', .'.join(FORMATS)}), otherwise {DEFAULT}",
+)  # fmt: skip
+@click.option(
+    "-o", "--output", default=STDOUT, show_default=True, metavar="FILE", help="The file, or - for stdout",
+    callback=not_empty("file name", "a file, or - for stdout"),
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Say what was written in a JSON object; needs -o FILE")
 @with_settings(*SETTINGS)
 def command(
@@ -64,7 +69,7 @@ def command(
     until: str | None,
     session: str | None,
     table: str,
-    file_format: str,
+    file_format: str | None,
     output: str,
     as_json: bool,
 ) -> int:
@@ -74,6 +79,7 @@ def command(
     summaries of these calls. metrics, errors and health are rows of performance_metrics, error_logs and system_health
     with a time in the period, those of no call too. A file appears under its name when it is whole, or not at all.
     """  # fmt: skip
+    file_format = _format(file_format, output)
     _check_use(session, file_format, output, as_json)
     since_ms, until_ms = period_ms(since, until, int(time.time() * 1000), DAY_MS)
     export, end_ms = EXPORTS[table], None if session else since_ms
@@ -95,6 +101,15 @@ def command(
     else:
         click.echo(f"{count(written, 'row')} of {table} in {output}", err=True)
     return 0
+
+
+def _format(given: str | None, output: str) -> str:
+    """Return the format that is given, or that FILE's suffix names; say so on stderr where these are two."""
+    suffix = os.path.splitext(output)[1].lower().removeprefix(".")
+    named = suffix if suffix in FORMATS else None
+    if given and named and given != named:
+        click.echo(f"{output} is written as {given}, as --format says, whatever its suffix", err=True)
+    return given or named or DEFAULT
 
 
 def _check_use(session: str | None, file_format: str, output: str, as_json: bool) -> None:
