@@ -41,6 +41,11 @@ class Change:
         return any(_days(now) < _days(was) for was, now in self._pairs())
 
     @property
+    def changes_something(self) -> bool:
+        """Whether something goes sooner or later than before."""
+        return any(self._pairs())
+
+    @property
     def latest_days(self) -> int:
         """After how many days the last of what was stored before is gone, where it keeps its expiry."""
         return max((max(_days(was)) for was, _ in self._pairs()), default=0)

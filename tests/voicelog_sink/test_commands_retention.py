@@ -114,6 +114,16 @@ def test_rule_that_was_set_is_shown_with_who_said_so_and_reset_takes_it_back(
     assert {kind["days"] for kind in told(run)["kinds"]} == {None}
 
 
+@pytest.mark.parametrize("given", [("reset", "text"), ("set", "figures", "90d"), ("reset", "figures", "--dry-run")])
+def test_what_changes_nothing_is_one_sentence(run: Run, given: tuple[str, ...]) -> None:
+    status, out, err = run(*given)
+    assert (status, err) == (0, "")
+    (line,) = out.splitlines()
+    assert "(nothing is kept for longer or shorter than before)" in line
+    _, out, _ = run(*given, "--apply", "--no-wait")
+    assert out.splitlines() == [line, "Nothing that is stored is over by it."]
+
+
 def test_dry_run_says_of_how_many_rows_and_changes_nothing(run: Run, path: Path) -> None:
     before = look(path, "call-10")
     status, out, _ = run("set", "text", "7d", "--apply", "--dry-run")

@@ -213,7 +213,8 @@ def tell(
     click.echo(render_retention.sentence(made) + (" (nothing was changed)" if dry_run else ""))
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
-    click.echo(render_retention.stored_already(made, applied, writes_expiry=writes_expiry, dry_run=dry_run))
+    if applied is not None or made.changes_something:
+        click.echo(render_retention.stored_already(made, applied, writes_expiry=writes_expiry, dry_run=dry_run))
 
 
 def _user() -> str:
