@@ -204,6 +204,26 @@ def test_file_changes_by_init_and_not_by_being_opened_and_read(path: Path, make:
     assert pragma(store, "journal_mode") == "wal"
 
 
+def test_reader_makes_the_files_of_wal_mode_and_reads_beside_who_writes(
+    store: SqliteStore, path: Path, make: Callable[[], SqliteStore]
+) -> None:
+    store.write([row(1)])
+    store.close()
+    before = path.read_bytes()
+    assert os.listdir(path.parent) == [path.name]
+    reader = make()
+    assert [r["seq"] for r in reader.select("voice_interactions", [{"session_id": "call"}])] == [1]
+    store.open(100)
+    writing = store._open_db()
+    writing.execute("BEGIN IMMEDIATE")
+    other = make()
+    assert [r["seq"] for r in other.select("voice_interactions", [{"session_id": "call"}])] == [1]
+    writing.execute("ROLLBACK")
+    for each in (store, other, reader):
+        each.close()
+    assert (path.read_bytes(), os.listdir(path.parent)) == (before, [path.name])
+
+
 def test_store_that_is_in_no_wal_mode_is_read_as_it_is(
     store: SqliteStore, path: Path, make: Callable[[], SqliteStore]
 ) -> None:
