@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Sequence
@@ -25,8 +26,14 @@ UNLIMITED = 10_000
 GAP = 2
 """Columns between those of a table."""
 
-SHRUNK = 14
-"""Columns that a cell which may shrink keeps: enough of a session's id to name it to `show`."""
+LEAST_WIDTH = 40
+"""Columns that are laid out for at the least, however few the terminal or COLUMNS has."""
+
+USUAL_WIDTH = 80
+"""Columns of a terminal that does not say how many it has."""
+
+SHRUNK = 24
+"""Columns that a text which may shrink keeps."""
 
 NOTHING = "-"
 
@@ -62,15 +69,30 @@ ASCII = Glyphs(".", "#", "|", "-", "|", "+ ", "x", "!", ">", "|", "~")
 def console(file: IO[str] | None = None, *, table: bool = False) -> Console:
     """Return the console for stdout (or `file`): colours only on a terminal and without NO_COLOR.
 
-    On a terminal, and where COLUMNS says so, things are as wide as that; in a pipe a `table` is as wide as it needs.
+    On a terminal, and where COLUMNS says so, things are as wide as that, but for LEAST_WIDTH; in a pipe a `table` is
+    as wide as it needs.
     """
     stream = file or sys.stdout
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="replace")
-    width = None
-    if not stream.isatty() and not os.environ.get("COLUMNS", "").isdigit():
-        width = UNLIMITED if table else PIPED_WIDTH
+    width = _width(stream, UNLIMITED if table else PIPED_WIDTH)
     return Console(file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
+
+
+def _width(stream: IO[str], piped: int) -> int:
+    """Return the columns to lay out for; a COLUMNS that is no whole number above 0 is taken for none."""
+    said = os.environ.get("COLUMNS", "")
+    if re.fullmatch(r"0*[1-9][0-9]{0,8}", said):
+        return max(int(said), LEAST_WIDTH)
+    return max(_terminal_width(stream) or USUAL_WIDTH, LEAST_WIDTH) if stream.isatty() else piped
+
+
+def _terminal_width(stream: IO[str]) -> int:
+    """Return the terminal's columns, 0 where it does not say."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):
+        return 0
 
 
 def glyphs(console: Console) -> Glyphs:
@@ -82,8 +104,8 @@ def glyphs(console: Console) -> Glyphs:
 class Column:
     """A table's column.
 
-    With a `rank` it may be left out where there is no room: the highest first. Where that is not enough, those that
-    may `shrink` are cut; numbers never are.
+    With a `rank` it is left out where there is no room: the highest first, those of the same rank together. Nothing is
+    cut but a text that may `shrink`, between two words.
     """
 
     heading: str
@@ -93,19 +115,32 @@ class Column:
 
 
 def print_table(console: Console, columns: Sequence[Column], rows: Sequence[Sequence[Text | str]]) -> None:
-    """Print a table without lines, as wide as its cells are, without the columns that `console` has no room for."""
+    """Print a table without lines, as wide as its cells are, without the columns that `console` has no room for.
+
+    Where there is no room for those that can't be left out, its lines are longer than the console is wide.
+    """
     made = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
     widths = _widths(columns, rows)
     kept = _fitting(columns, widths, console.width)
     fixed = sum(widths[column] + GAP for column in kept if not columns[column].shrink)
     for column in kept:
+        if columns[column].shrink:
+            widths[column] = min(widths[column], max(_least(columns[column], widths[column]), console.width - fixed))
         justify: Literal["left", "right"] = "right" if columns[column].right else "left"
-        width = min(widths[column], max(SHRUNK, console.width - fixed)) if columns[column].shrink else widths[column]
-        made.add_column(columns[column].heading, justify=justify, no_wrap=True, overflow="ellipsis", width=width)
+        made.add_column(columns[column].heading, justify=justify, no_wrap=True, width=widths[column])
     for row in rows:
-        made.add_row(*(_cell(row[column]) for column in kept))
-    for line in console.render_lines(made, pad=False):
+        made.add_row(*(_shortened(_cell(row[column]), widths[column], console) for column in kept))
+    options = console.options.update(width=sum(widths[column] + GAP for column in kept))
+    for line in console.render_lines(made, options, pad=False):
         console.print(_without_end(line), no_wrap=True, crop=False, overflow="ignore")
+
+
+def print_line(console: Console, line: Text) -> None:
+    """Print a line, broken between words where it is longer than the console is wide; a word, as an id, never is."""
+    longest = max(map(cell_len, line.plain.split()), default=0)
+    for part in line.wrap(console, max(console.width, longest)):
+        part.rstrip()
+        console.print(part, no_wrap=True, crop=False, overflow="ignore")
 
 
 def _without_end(line: Sequence[Segment]) -> Text:
@@ -125,12 +160,29 @@ def _widths(columns: Sequence[Column], rows: Sequence[Sequence[Text | str]]) -> 
 
 def _fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
     """Return the indexes of the columns that fit side by side."""
-    least = [min(need, SHRUNK) if column.shrink else need for column, need in zip(columns, widths, strict=True)]
+    least = [_least(column, need) for column, need in zip(columns, widths, strict=True)]
     kept = list(range(len(columns)))
-    for index in sorted(kept, key=lambda index: -columns[index].rank):
-        if columns[index].rank and sum(least[i] + GAP for i in kept) - GAP > width:
-            kept.remove(index)
+    for rank in sorted({column.rank for column in columns} - {0}, reverse=True):
+        if sum(least[index] + GAP for index in kept) - GAP > width:
+            kept = [index for index in kept if columns[index].rank != rank]
     return kept
+
+
+def _least(column: Column, need: int) -> int:
+    """Return the least that a column takes which needs so much."""
+    return min(need, max(SHRUNK, cell_len(column.heading))) if column.shrink else need
+
+
+def _shortened(cell: Text, width: int, console: Console) -> Text:
+    """Return the cell with as many of its words as there is room for: half a number would be another one."""
+    if cell.cell_len <= width:
+        return cell
+    end, ellipsis = 0, glyphs(console).ellipsis
+    for word in re.finditer(r"\S+", cell.plain):
+        if cell_len(cell.plain[: word.end()]) + 1 + cell_len(ellipsis) > width:
+            break
+        end = word.end()
+    return cell[:end].append(f" {ellipsis}" if end else ellipsis)
 
 
 def _cell(cell: Text | str) -> Text:

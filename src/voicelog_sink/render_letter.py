@@ -22,8 +22,9 @@ from voicelog_sink.render import (
 )
 
 COLUMNS = (
-    Column("letter"), Column("came in (UTC)"), Column("reason"), Column("topic", rank=2), Column("session", rank=1),
-    Column("bytes", right=True, rank=3), Column("replays", right=True, rank=4), Column("message", shrink=True),
+    Column("letter"), Column("came in (UTC)", rank=2), Column("reason"), Column("topic", rank=4),
+    Column("session", rank=3), Column("bytes", right=True, rank=5), Column("replays", right=True, rank=6),
+    Column("message", shrink=True, rank=1),
 )  # fmt: skip
 HEX_WIDTH = 16
 INDENT = "  "

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from voicelog_sink.erasures import REFRESH_S
-from voicelog_sink.render import NOTHING, Column, console, count, moment, one_line, print_table
+from voicelog_sink.render import NOTHING, Column, console, count, moment, one_line, print_line, print_table
 from voicelog_sink.retention import KINDS, TEXT, Kept, Rule, Rules
 from voicelog_sink.retention_apply import Applied
 from voicelog_sink.retention_change import Change
@@ -18,14 +18,20 @@ DAY_MS = 86_400_000
 def show(rules: Rules, found: Sequence[Kept], ttl_days: int, topics: dict[str, int] | str | None) -> None:
     """Print kinds, tables, and where it is known how long the topics keep their messages."""
     out = console(table=True)
-    print_table(out, (Column("kind"), Column("days", right=True), Column("because"), Column("what it is", shrink=True)),
-                [_kind_cells(name, rules, ttl_days) for name in KINDS])  # fmt: skip
+    kinds = (Column("kind"), Column("days", right=True), Column("because", rank=1))
+    rows = [_kind_cells(name, rules, ttl_days) for name in KINDS]
+    print_table(out, (*kinds, Column("what it is", shrink=True, rank=2)), rows)
     out.print()
-    columns = (Column("table"), Column("rows, days", right=True), Column("texts, days", right=True), Column("because"))
+    columns = (
+        Column("table"),
+        Column("rows, days", right=True),
+        Column("texts, days", right=True),
+        Column("because", rank=1),
+    )
     print_table(out, columns, [_table_cells(each) for each in found])
     if topics is not None:
         out.print()
-        out.print(Text(one_line(_topics(topics)), "dim"))
+        print_line(out, Text(one_line(_topics(topics)), "dim"))
 
 
 def _kind_cells(name: str, rules: Rules, ttl_days: int) -> list[Text | str]:

@@ -31,6 +31,7 @@ from voicelog_sink.render import (
     moment,
     ms,
     one_line,
+    print_line,
     print_table,
     signed,
     span,
@@ -160,9 +161,9 @@ def show(found: Found, looked: Looked, as_json: bool) -> None:
         print_table(out, _columns(found.anomalies), [_cells(one, found.at_ms) for one in found.anomalies])
         out.print()
     elif found.judged:
-        out.print(Text(f"nothing departs from earlier days since {looked.since}", "green"))
+        print_line(out, Text(f"nothing departs from earlier days since {looked.since}", "green"))
     for sentence in _judged(found, looked):
-        out.print(Text(sentence, "dim"))
+        print_line(out, Text(sentence, "dim"))
 
 
 def _judged(found: Found, looked: Looked) -> list[str]:
@@ -190,10 +191,10 @@ def _not_judged(found: Found, days: int) -> list[str]:
 
 def _columns(found: Sequence[Anomaly]) -> list[Column]:
     groups = [Column(name) for name in found[0].group]
-    return [Column("name"), *groups, Column("figure", rank=2), Column("measure"), Column("what"),
-            Column("value", right=True), Column("usual", right=True), Column("spread", right=True, rank=4),
-            Column("z", right=True, rank=3), Column("count", right=True, rank=1), Column("since (UTC)"),
-            Column("for")]  # fmt: skip
+    return [Column("name"), *groups, Column("figure"), Column("measure"), Column("what"),
+            Column("value", right=True, rank=1), Column("usual", right=True, rank=2),
+            Column("spread", right=True, rank=7), Column("z", right=True, rank=6), Column("count", right=True, rank=5),
+            Column("since (UTC)", rank=3), Column("for", rank=4)]  # fmt: skip
 
 
 def _cells(one: Anomaly, at_ms: int) -> list[Text | str]:
@@ -236,12 +237,14 @@ def show_trends(found: Sequence[Trend], names: Sequence[str], as_json: bool) -> 
     out = console(table=True)
     bars = BARS if glyphs(out).running == BARS[-1] else ""
     groups = [Column(name) for name in found[0].group]
-    columns = [Column("name"), *groups, Column("figure", rank=2), Column("measure"), Column("weeks", rank=3),
-               Column("first", right=True), Column("last", right=True), Column("a week", right=True),
-               Column("chance", right=True, rank=1), Column("")]  # fmt: skip
+    columns = [Column("name"), *groups, Column("figure"), Column("measure"), Column("weeks", rank=4),
+               Column("first", right=True, rank=2), Column("last", right=True, rank=2),
+               Column("a week", right=True, rank=1), Column("chance", right=True, rank=3), Column("")]  # fmt: skip
     print_table(out, columns, [_trend_cells(one, bars) for one in found])
     out.print()
-    out.print(Text("weeks end with yesterday, UTC; chance: how often weeks without a trend look like this", "dim"))
+    print_line(
+        out, Text("weeks end with yesterday, UTC; chance: how often weeks without a trend look like this", "dim")
+    )
 
 
 def _trend_cells(one: Trend, bars: str) -> list[Text | str]:

@@ -22,7 +22,7 @@ from voicelog_sink.options import STORE_SETTINGS, secrets_epilog, with_settings
 from voicelog_sink.parts import METRIC, MINUTE_MS
 from voicelog_sink.period import period_ms, since_ms, since_option, told, until_option
 from voicelog_sink.reading import reading
-from voicelog_sink.render import NOTHING, Column, console, count, one_line, print_table, signed
+from voicelog_sink.render import NOTHING, Column, console, count, one_line, print_line, print_table, signed
 from voicelog_sink.rolled import DIMENSIONS, shown_name
 from voicelog_sink.stores.base import Store
 from voicelog_sink.tiers import open_end_ms
@@ -236,23 +236,19 @@ def show(rows: Sequence[CompareRow], a: str, b: str, as_json: bool) -> None:
             click.echo(shapes.line(shapes.compare_shape(row)))
         return
     out = console(table=True)
-    out.print(Text(f"A is {one_line(a) or NOTHING}, B is {one_line(b) or NOTHING}"))
+    print_line(out, Text(f"A is {one_line(a) or NOTHING}, B is {one_line(b) or NOTHING}"))
     out.print()
     print_table(out, COLUMNS, [_cells(row) for row in rows])
     out.print()
-    out.print(
-        Text(
-            f"intervals have 95 % confidence; stages and turns in ms, differences of error rates in points; {LATEST}",
-            "dim",
-        )
-    )
+    units = "stages and turns in ms, differences of error rates in points"
+    print_line(out, Text(f"intervals have 95 % confidence; {units}; {LATEST}", "dim"))
 
 
 COLUMNS = (
-    Column("name"), Column("figure", rank=3), Column("measure"), Column("A count", right=True, rank=2),
-    Column("B count", right=True, rank=2), Column("A", right=True), Column("B", right=True),
-    Column("difference", right=True), Column("from", right=True), Column("to", right=True),
-    Column("change", right=True, rank=1), Column(""),
+    Column("name"), Column("figure"), Column("measure"), Column("A count", right=True, rank=5),
+    Column("B count", right=True, rank=5), Column("A", right=True, rank=1), Column("B", right=True, rank=1),
+    Column("difference", right=True, rank=2), Column("from", right=True, rank=3), Column("to", right=True, rank=3),
+    Column("change", right=True, rank=4), Column(""),
 )  # fmt: skip
 
 

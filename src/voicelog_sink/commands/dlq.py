@@ -21,7 +21,7 @@ from voicelog_sink.options import BROKER_SETTINGS, STORE_SETTINGS, secrets_epilo
 from voicelog_sink.pipeline import Pipeline
 from voicelog_sink.progress import progress
 from voicelog_sink.reading import reading
-from voicelog_sink.render import console, count
+from voicelog_sink.render import console, count, print_line
 
 SETTINGS = (*BROKER_SETTINGS, "start_timeout_ms", "log_format")
 REPLAY_SETTINGS = (*BROKER_SETTINGS, *STORE_SETTINGS, "log_format", "max_message_bytes", "ttl_days")
@@ -189,7 +189,7 @@ def _read(reader: DeadLetterReader, wanted: Filter, *, silent: bool = False) -> 
 
 def _print_page(counts: Counts, rows: list[LetterRow], limit: int) -> None:
     out = console(table=True)
-    out.print(render_letter.counts_line(counts))
+    print_line(out, render_letter.counts_line(counts))
     if rows:
         render_letter.print_list(out, rows)
     if len(rows) == limit and counts.total > limit:

@@ -23,6 +23,8 @@ from voicelog_sink.restore import restore
 from voicelog_sink.restored import Counts, Restored
 
 SETTINGS = (*STORE_SETTINGS, "ttl_days")
+RANKS = {"written": 0, "there": 2, "expired": 3, "erased": 4, "refused": 1}
+"""Which columns are left out first where there is no room: the highest."""
 
 EXAMPLE = """\b
 Examples:
@@ -71,7 +73,7 @@ def tell(directory: Path, done: Restored, dry_run: bool, as_json: bool) -> None:
     for sentence in (*done.damaged, *(f"refused: {message}" for message in done.refusals)):
         click.echo(sentence, err=True)
     names = [field.name for field in attrs.fields(Counts)]
-    columns = [Column("table"), *(Column(name, right=True) for name in names)]
+    columns = [Column("table"), *(Column(name, right=True, rank=RANKS[name]) for name in names)]
     rows = [[table, *(f"{getattr(counts, name):,}" for name in names)] for table, counts in done.tables.items()]
     print_table(console(table=True), columns, rows)
     written = sum(counts.written for counts in done.tables.values())

@@ -48,11 +48,11 @@ SUMMARY_DAYS = SESSION_SUMMARIES.lifetime_days
 """How far back a person's calls are known."""
 
 COLUMNS = (
-    Column("started (UTC)"), Column("session", shrink=True), Column("service", rank=5), Column("variant", rank=4),
-    Column("user", rank=7), Column("length", right=True), Column("turns", right=True),
-    Column("errors", right=True), Column("cut in", right=True, rank=6), Column("slow", right=True, rank=2),
-    Column("p50 ms", right=True), Column("max ms", right=True, rank=1), Column("cost", right=True, rank=3),
-    Column("events"),
+    Column("started (UTC)", rank=1), Column("session"), Column("service", rank=11), Column("variant", rank=10),
+    Column("user", rank=13), Column("length", right=True, rank=3), Column("turns", right=True, rank=6),
+    Column("errors", right=True, rank=2), Column("cut in", right=True, rank=12), Column("slow", right=True, rank=8),
+    Column("p50 ms", right=True, rank=4), Column("max ms", right=True, rank=7), Column("cost", right=True, rank=9),
+    Column("events", rank=5),
 )  # fmt: skip
 
 

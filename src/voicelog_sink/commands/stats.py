@@ -16,7 +16,7 @@ from voicelog_sink.naming import names_known, names_option, of_names, split
 from voicelog_sink.options import STORE_SETTINGS, secrets_epilog, with_settings
 from voicelog_sink.period import period_ms, since_option, told, until_option
 from voicelog_sink.reading import reading
-from voicelog_sink.render import NOTHING, Column, console, ms, one_line, per_minute, print_table, usd
+from voicelog_sink.render import NOTHING, Column, console, ms, one_line, per_minute, print_line, print_table, usd
 from voicelog_sink.rolled import shown_name
 from voicelog_sink.stats import ERROR_PERCENT, GROUPS, Percentiles, StatsRow, stats
 from voicelog_sink.tiers import open_end_ms
@@ -35,6 +35,21 @@ WATCH_S = 5
 LATEST = "the last minute's events may not be in yet"
 
 Cells = list[Text | str]
+
+STAGE_COLUMNS = (
+    Column("count", right=True, rank=2), Column("per min", right=True, rank=12), Column("errors", right=True, rank=3),
+    Column("excluded", right=True, rank=6), Column("took p50", right=True), Column("p90", right=True, rank=10),
+    Column("p95", right=True, rank=1), Column("p99", right=True, rank=8), Column("first p50", right=True, rank=4),
+    Column("p90", right=True, rank=11), Column("p95", right=True, rank=5), Column("p99", right=True, rank=9),
+    Column("cost", right=True, rank=7),
+)  # fmt: skip
+"""A p95 goes before the p50 on its left, so that none is taken for one of the p50 before."""
+
+VALUE_COLUMNS = (
+    Column("count", right=True, rank=2), Column("per min", right=True, rank=6), Column("excluded", right=True, rank=3),
+    Column("p50", right=True), Column("p90", right=True, rank=5), Column("p95", right=True, rank=1),
+    Column("p99", right=True, rank=4),
+)  # fmt: skip
 
 
 def checked_by(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
@@ -142,7 +157,7 @@ def print_tables(found: Sequence[StatsRow]) -> None:
         out.print(Text(title, "bold underline"))
         print_table(out, columns(rows), [row_of(row) for row in rows])
     out.print()
-    out.print(Text(f"percentiles are within {ERROR_PERCENT} %; {LATEST}", "dim"))
+    print_line(out, Text(f"percentiles are within {ERROR_PERCENT} %; {LATEST}", "dim"))
 
 
 def _told_apart(rows: Sequence[StatsRow]) -> list[StatsRow]:
@@ -156,22 +171,13 @@ def _dimensions(rows: Sequence[StatsRow]) -> list[Column]:
 
 
 def _stage_columns(rows: Sequence[StatsRow]) -> list[Column]:
-    took = [Column(name, right=True, rank=rank) for name, rank in _ranked("took p50", 0)]
-    first = [Column(name, right=True, rank=rank) for name, rank in _ranked("first p50", 1)]
-    counts = [Column("count", right=True), Column("per min", right=True, rank=8), Column("errors", right=True),
-              Column("excluded", right=True, rank=2)]  # fmt: skip
-    return [Column("stage"), *_dimensions(rows), *counts, *took, *first, Column("cost", right=True, rank=3)]
-
-
-def _ranked(first: str, more: int) -> list[tuple[str, int]]:
-    return [(first, 0), ("p90", 6 + more), ("p95", 0), ("p99", 4 + more)]
+    return [Column("stage"), *_dimensions(rows), *STAGE_COLUMNS]
 
 
 def _value_columns(rows: Sequence[StatsRow]) -> list[Column]:
     name = Column("figure" if rows[0].kind == "turn" else "metric")
     unit = [] if rows[0].kind == "turn" else [Column("unit")]
-    counts = [Column("count", right=True), Column("per min", right=True, rank=1), Column("excluded", right=True)]
-    return [name, *_dimensions(rows), *unit, *counts, *(Column(p, right=True) for p in ("p50", "p90", "p95", "p99"))]
+    return [name, *_dimensions(rows), *unit, *VALUE_COLUMNS]
 
 
 def _stage_row(row: StatsRow) -> Cells:

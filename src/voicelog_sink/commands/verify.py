@@ -19,7 +19,7 @@ from voicelog_sink.options import BROKER_SETTINGS, STORE_SETTINGS, secrets_epilo
 from voicelog_sink.period import since_ms, since_option, until_option
 from voicelog_sink.progress import progress
 from voicelog_sink.reading import reading
-from voicelog_sink.render import Column, console, one_line, print_table
+from voicelog_sink.render import Column, console, one_line, print_line, print_table
 from voicelog_sink.retention import Retention
 from voicelog_sink.stores.base import Store
 from voicelog_sink.topic_reader import TopicReader
@@ -27,6 +27,9 @@ from voicelog_sink.topics import TopicAdmin
 from voicelog_sink.verify import OUTCOMES, Gap, Ledger, Rules, gaps, verify
 
 SETTINGS = (*BROKER_SETTINGS, *STORE_SETTINGS, "group", "ttl_days")
+RANKS = {"stored": 2, "dead": 3, "expired": 6, "erased": 5, "waiting": 4, "missing": 0}
+"""Which columns are left out first where there is no room: the highest."""
+
 SHOWN = 20
 """Missing messages, and calls with gaps, that a person is shown; --json has them all."""
 
@@ -94,21 +97,19 @@ def dead(settings: Settings) -> frozenset[tuple[str, int, int]]:
 def tell(ledger: Ledger, lost: Sequence[Gap]) -> None:
     """Print the table by topic, what is missing, and the calls with gaps."""
     out = console(table=True)
-    columns = [Column("topic"), Column("messages", right=True), *(Column(name, right=True) for name in OUTCOMES)]
+    outcomes = [Column(name, right=True, rank=RANKS[name]) for name in OUTCOMES]
+    columns = [Column("topic"), Column("messages", right=True, rank=1), *outcomes]
     rows = [_row(topic, counts) for topic, counts in sorted(ledger.counts.items())]
     print_table(out, columns, rows or [_row("nothing to read", {})])
     for missing in ledger.missing[:SHOWN]:
         whose = f" of call {missing.session_id}, event {missing.event_id}" if missing.event_id else ", no event"
-        out.print(Text(one_line(f"missing: {missing.topic}[{missing.partition}] {missing.offset}{whose}"), "bold red"))
+        place = f"{missing.topic}[{missing.partition}] {missing.offset}"
+        print_line(out, Text(one_line(f"missing: {place}{whose}"), "bold red"))
     if len(ledger.missing) > SHOWN:
         out.print(f"... and {ledger.total('missing') - SHOWN:,} more: --json names them")
     for gap in lost[:SHOWN]:
-        out.print(
-            Text(
-                f"call {one_line(gap.session_id)}: {gap.missing:,} of {gap.expected:,} events never reached the broker",
-                "yellow",
-            )
-        )
+        never = f"{gap.missing:,} of {gap.expected:,} events never reached the broker"
+        print_line(out, Text(f"call {one_line(gap.session_id)}: {never}", "yellow"))
     if len(lost) > SHOWN:
         out.print(f"... and {len(lost) - SHOWN:,} more calls: --json names them")
 
