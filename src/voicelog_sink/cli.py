@@ -10,7 +10,7 @@ import os
 import pkgutil
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 
 import click
@@ -19,6 +19,7 @@ from voicelog.errors import ConfigError
 from voicelog_sink import commands
 from voicelog_sink.errors import SinkError
 from voicelog_sink.stores.base import StoreError
+from voicelog_sink.streams import StdoutUnwritable, own_streams, silence_stdout
 from voicelog_sink.version import sink_version
 
 FAILED = 1
@@ -66,25 +67,39 @@ def group() -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status; raises nothing that a user could cause."""
+    with own_streams():
+        status = _guarded(lambda: _run(args))
+        return _guarded(sys.stdout.flush) or status  # also of a command that failed, before the interpreter does it
+
+
+def _run(args: Sequence[str] | None) -> int:
+    status = group.main(args, prog_name="voicelog-sink", standalone_mode=False)
+    return status if isinstance(status, int) else 0
+
+
+def _guarded(step: Callable[[], int | None]) -> int:
+    """Return the step's status, or that of the error, which is told on stderr."""
     try:
-        status = group.main(args, prog_name="voicelog-sink", standalone_mode=False)
-        sys.stdout.flush()
+        return step() or 0
     except click.ClickException as exc:
         exc.show()
         return WRONG_USE if isinstance(exc, click.UsageError) else FAILED
     except ConfigError as exc:
         return _fail(str(exc), WRONG_USE)
+    except StdoutUnwritable as exc:
+        silence_stdout()
+        return _fail(str(exc), FAILED)
     except (SinkError, StoreError) as exc:
         return _fail(str(exc), FAILED)
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except (BrokenPipeError, SystemExit):  # the latter is click's own way out of a closed pipe
-        return _leave_pipe()  # whoever reads had enough, as `head` has: that is no failure
+        silence_stdout()  # whoever reads had enough, as `head` has: that is no failure
+        return 0
     except Exception as exc:
         if sys.flags.dev_mode:
             raise
         return _fail(_unexpected(exc), FAILED)
-    return status if isinstance(status, int) else 0
 
 
 def _fail(sentence: str, status: int) -> int:
@@ -98,9 +113,3 @@ def _unexpected(exc: Exception) -> str:
         f"unexpected {type(exc).__name__} at {os.path.basename(frame.filename)}:{frame.lineno}: {exc}; this is a fault "
         "of voicelog-sink, please report it with the traceback that PYTHONDEVMODE=1 shows"
     )
-
-
-def _leave_pipe() -> int:
-    """Point stdout at nothing, so that the interpreter's last flush has somewhere to go."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0

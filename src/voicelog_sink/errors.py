@@ -5,6 +5,7 @@
     ├── TopicsMissing       the broker answers, but topics are not there: `voicelog-sink init`
     ├── BrokerRefused       the broker will not let this client do it: an operator must act
     ├── OffsetsLost         the broker no longer has what the group has still to read
+    ├── StdoutUnwritable    what was to be printed can't be written: a full disk (in streams.py)
     ├── PortTaken           the address for HTTP can't be had
     └── Unfinished          stopped before everything was stored
 
