@@ -11,13 +11,13 @@ import pkgutil
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 
 import click
 
 from voicelog.errors import ConfigError
 from voicelog_sink import commands
 from voicelog_sink.errors import SinkError
+from voicelog_sink.nearest import NearestGroup
 from voicelog_sink.stores.base import StoreError
 from voicelog_sink.streams import StdoutUnwritable, own_streams, silence_stdout
 from voicelog_sink.version import sink_version
@@ -27,7 +27,7 @@ WRONG_USE = 2
 INTERRUPTED = 130
 
 
-class LazyGroup(click.Group):
+class LazyGroup(NearestGroup):
     """A group whose commands are the files in commands/, imported only when they are needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -41,18 +41,6 @@ class LazyGroup(click.Group):
         module = importlib.import_module(f"{commands.__name__}.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that `args` begins with; raises a UsageError that names the nearest one."""
-        known = self.list_commands(ctx)
-        if args[0] not in known and not args[0].startswith("-"):
-            near = get_close_matches(args[0], known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
-            message = f"{args[0]!r} is no command of voicelog-sink: {hint}"
-            raise click.UsageError(message, ctx)
-        return super().resolve_command(ctx, args)
 
 
 @click.command(

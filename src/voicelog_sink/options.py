@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +33,18 @@ LOOP_SETTINGS = (
 """What the daemon's loop needs besides broker and store."""
 
 Command = Callable[..., Any]
+
+
+class FiniteRange(click.FloatRange):
+    """A number in a range; neither `nan`, which no range keeps out, nor `inf`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number; raises BadParameter with what was expected."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r}: expected a finite number", param, ctx)
+        return number
+
 
 _METAVARS = {"_brokers": "HOST:PORT", "_pairs": "NAME=VALUE"}
 

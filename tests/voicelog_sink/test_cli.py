@@ -114,6 +114,10 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
     ("args", "says"),
     [
         (["initt"], "'initt' is no command of voicelog-sink: did you mean init?"),
+        (["dlq", "lst"], "'lst' is no command of voicelog-sink dlq: did you mean list?"),
+        (["dlq", "foo"], "'foo' is no command of voicelog-sink dlq: expected one of list, replay, show"),
+        (["retention", "rest"], "'rest' is no command of voicelog-sink retention: did you mean reset?"),
+        (["retention", "foo"], "'foo' is no command of voicelog-sink retention: expected one of reset, set, show"),
         (["xyzzy"], "'xyzzy' is no command of voicelog-sink: expected one of "),
         (["run", "--broker", "h:1"], "No such option '--broker'."),
         (["run", "--brokers", "nowhere"], "--brokers is 'nowhere': expected host:port, or several with commas"),

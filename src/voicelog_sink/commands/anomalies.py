@@ -19,7 +19,7 @@ from voicelog_sink.errors import SinkError
 from voicelog_sink.hourly import COST, COUNT, ERROR_RATE
 from voicelog_sink.measures import BY
 from voicelog_sink.naming import names_known, names_option, of_names
-from voicelog_sink.options import STORE_SETTINGS, secrets_epilog, with_settings
+from voicelog_sink.options import STORE_SETTINGS, FiniteRange, secrets_epilog, with_settings
 from voicelog_sink.period import period_ms, since_option
 from voicelog_sink.reading import reading
 from voicelog_sink.render import (
@@ -72,7 +72,7 @@ Examples:
 )
 @click.option(
     "--threshold",
-    type=click.FloatRange(min=1),
+    type=FiniteRange(min=1),
     default=THRESHOLD,
     show_default=True,
     help="How many spreads from the median are a departure",

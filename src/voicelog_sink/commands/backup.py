@@ -62,7 +62,7 @@ def command(settings: Settings, directory: Path, since: str | None, until: str |
     with only_run(directory), reading(settings) as store, bar() as on_read:
         manifest = begin(directory, settings.store, Asked(since=since, until=until, tables=chosen(tables)), period)
         done = backup(store, directory, manifest, on_read)
-    tell(directory, done, [], as_json)
+    tell(directory, done, None, as_json)
     return 0
 
 
@@ -78,18 +78,25 @@ def checked(directory: Path, as_json: bool) -> int:
     return 1 if wrong else 0
 
 
-def tell(directory: Path, manifest: Manifest, wrong: list[str], as_json: bool) -> None:
-    """Print what is in the backup, and what is wrong with it."""
+def tell(directory: Path, manifest: Manifest, wrong: list[str] | None, as_json: bool) -> None:
+    """Print what is in the backup, and what is wrong with it; None where that was not looked at."""
     if as_json:
-        click.echo(shapes.line(shapes.backup_shape(str(directory.absolute()), manifest, wrong)))
+        click.echo(shapes.line(shapes.backup_shape(str(directory.absolute()), manifest, wrong or [])))
         return
-    for sentence in wrong:
+    for sentence in wrong or ():
         click.echo(sentence, err=True)
     for table, rows in manifest.rows.items():
         click.echo(f"{table}: {count(rows, 'row')}")
     size = f"{manifest.bytes / 1e6:,.1f} MB"
-    state = f", {count(len(wrong), 'file')} damaged" if wrong else ""
-    click.echo(f"{count(sum(manifest.rows.values()), 'row')} in {count(len(manifest.files), 'file')}, {size}{state}")
+    click.echo(
+        f"{count(sum(manifest.rows.values()), 'row')} in {count(len(manifest.files), 'file')}, {size}{_state(wrong)}"
+    )
+
+
+def _state(wrong: list[str] | None) -> str:
+    if wrong is None:
+        return ""
+    return f", {count(len(wrong), 'file')} damaged" if wrong else ": all files are as they were written"
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from voicelog_sink.commands.stats import LATEST
 from voicelog_sink.compare import ERROR_RATE, CompareRow, Side, compared, judged, pairs, values_of
 from voicelog_sink.errors import SinkError
 from voicelog_sink.naming import listed, names_known, names_option, of_names
-from voicelog_sink.options import STORE_SETTINGS, secrets_epilog, with_settings
+from voicelog_sink.options import STORE_SETTINGS, FiniteRange, secrets_epilog, with_settings
 from voicelog_sink.parts import METRIC, MINUTE_MS
 from voicelog_sink.period import period_ms, since_ms, since_option, told, until_option
 from voicelog_sink.reading import reading
@@ -73,7 +73,7 @@ def checked_where(context: click.Context, parameter: click.Parameter, values: tu
 @names_option
 @click.option(
     "--fail-on-regression",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     metavar="PERCENT",
     help="Exit status 1 where B is worse than A by more than so many percent, and not by chance",
 )

@@ -17,6 +17,7 @@ from voicelog_sink.dlq_options import PLACE, Given, filter_options
 from voicelog_sink.dlq_reading import DeadLetterReader, LetterPlace
 from voicelog_sink.dlq_replay import Replayed, Replayer
 from voicelog_sink.letters import Letter
+from voicelog_sink.nearest import NearestGroup
 from voicelog_sink.options import BROKER_SETTINGS, STORE_SETTINGS, secrets_epilog, with_settings
 from voicelog_sink.pipeline import Pipeline
 from voicelog_sink.progress import progress
@@ -61,7 +62,7 @@ Examples:
 """
 
 
-@click.group(epilog=EXAMPLE)
+@click.group(cls=NearestGroup, epilog=EXAMPLE)
 def command() -> None:
     """List, show and send back the dead letters: messages that could not be stored.
 

@@ -15,6 +15,7 @@ from voicelog_sink import render_retention, shapes
 from voicelog_sink.commands.forget import settle, topics_ms
 from voicelog_sink.erasures import SETTLE_S
 from voicelog_sink.errors import SinkError
+from voicelog_sink.nearest import NearestGroup
 from voicelog_sink.options import BROKER_SETTINGS, STORE_SETTINGS, secrets_epilog, with_settings
 from voicelog_sink.progress import progress
 from voicelog_sink.reading import reading
@@ -63,7 +64,7 @@ Kinds:
 {"".join(f"- {kind.name}: {kind.what}{chr(10)}" for kind in KINDS.values())}"""
 
 
-class ShowsByDefault(click.Group):
+class ShowsByDefault(NearestGroup):
     """A group that without a command of its own shows."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -16,7 +16,7 @@ from voicelog.settings import Settings
 from voicelog_sink import shapes
 from voicelog_sink.cli import INTERRUPTED
 from voicelog_sink.given import not_empty
-from voicelog_sink.options import STORE_SETTINGS, secrets_epilog, with_settings
+from voicelog_sink.options import STORE_SETTINGS, FiniteRange, secrets_epilog, with_settings
 from voicelog_sink.period import period_ms, since_option, told, until_option
 from voicelog_sink.progress import progress
 from voicelog_sink.queries import Page, Place, is_listed, sessions_page
@@ -30,6 +30,8 @@ from voicelog_sink.tally import COMPLETE, MISSING
 from voicelog_sink.wanted import Wanted
 
 SETTINGS = (*STORE_SETTINGS, "slow_turn_ms")
+MOST_CALLS = 1_000_000
+"""Summaries that are held in memory."""
 BY_SETTING = object()
 """What `--slow` is without MS."""
 
@@ -59,7 +61,7 @@ COLUMNS = (
 NONE = "'' for calls"
 
 
-class SlowMs(click.FloatRange):
+class SlowMs(FiniteRange):
     """A length in milliseconds, or what the setting says."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -108,10 +110,10 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
 @since_option
 @until_option
 @filters
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Most calls to list")
+@click.option("--limit", type=click.IntRange(1, MOST_CALLS), default=20, show_default=True, help="Most calls to list")
 @click.option("--after", callback=checked_after, metavar="CURSOR", help="Go on after this call's `cursor`")
 @click.option(
-    "--seconds", type=click.FloatRange(min=0), help="Search for --text no longer than that, and say how far it came"
+    "--seconds", type=FiniteRange(min=0), help="Search for --text no longer than that, and say how far it came"
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, each with its `cursor`")
 @with_settings(*SETTINGS)
