@@ -29,8 +29,8 @@ GAP = 2
 LEAST_WIDTH = 40
 """Columns that are laid out for at the least, however few the terminal or COLUMNS has."""
 
-USUAL_WIDTH = 80
-"""Columns of a terminal that does not say how many it has."""
+USUAL_SIZE = os.terminal_size((80, 25))
+"""Columns and lines of a terminal that does not say how many it has."""
 
 SHRUNK = 24
 """Columns that a text which may shrink keeps."""
@@ -75,24 +75,27 @@ def console(file: IO[str] | None = None, *, table: bool = False) -> Console:
     stream = file or sys.stdout
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="replace")
-    width = _width(stream, UNLIMITED if table else PIPED_WIDTH)
-    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
+    size = _size(stream, UNLIMITED if table else PIPED_WIDTH)
+    return Console(
+        file=stream, width=size.columns, height=size.lines, highlight=False, markup=False, emoji=False, soft_wrap=False
+    )
 
 
-def _width(stream: IO[str], piped: int) -> int:
-    """Return the columns to lay out for; a COLUMNS that is no whole number above 0 is taken for none."""
+def _size(stream: IO[str], piped: int) -> os.terminal_size:
+    """Return columns and lines to lay out for; a COLUMNS that is no whole number above 0 is taken for none."""
+    terminal = _terminal_size(stream) if stream.isatty() else os.terminal_size((piped, USUAL_SIZE.lines))
     said = os.environ.get("COLUMNS", "")
-    if re.fullmatch(r"0*[1-9][0-9]{0,8}", said):
-        return max(int(said), LEAST_WIDTH)
-    return max(_terminal_width(stream) or USUAL_WIDTH, LEAST_WIDTH) if stream.isatty() else piped
+    columns = int(said) if re.fullmatch(r"0*[1-9][0-9]{0,8}", said) else terminal.columns
+    return os.terminal_size((max(columns, LEAST_WIDTH), terminal.lines))
 
 
-def _terminal_width(stream: IO[str]) -> int:
-    """Return the terminal's columns, 0 where it does not say."""
+def _terminal_size(stream: IO[str]) -> os.terminal_size:
+    """Return the terminal's columns and lines, the usual ones where it does not say."""
     try:
-        return os.get_terminal_size(stream.fileno()).columns
+        size = os.get_terminal_size(stream.fileno())
     except (OSError, ValueError):
-        return 0
+        return USUAL_SIZE
+    return size if all(size) else USUAL_SIZE
 
 
 def glyphs(console: Console) -> Glyphs:

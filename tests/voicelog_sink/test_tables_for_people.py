@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import termios
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -197,6 +198,17 @@ def test_p95_is_never_shown_without_the_p50_that_it_belongs_to(store_url: str) -
 def test_columns_that_is_no_width_is_taken_for_none(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     assert (console(io.StringIO(), table=True).width, console(io.StringIO()).width) == (10_000, 100)
+
+
+@pytest.mark.parametrize(("has", "width"), [(0, 80), (5, LEAST_WIDTH), (93, 93)])
+@pytest.mark.parametrize("term", ["xterm", "dumb"])
+def test_terminal_is_as_wide_as_it_says(has: int, width: int, term: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "0")
+    monkeypatch.setenv("TERM", term)
+    ours, its = os.openpty()
+    termios.tcsetwinsize(its, (50 if has else 0, has))
+    with os.fdopen(ours), os.fdopen(its, "w") as stream:
+        assert console(stream, table=True).width == width
 
 
 @pytest.mark.parametrize("columns", ["1", "5", "0039"])
