@@ -6,8 +6,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import Progress
+
+from voicelog_sink.render import console
 
 
 @contextmanager
@@ -20,6 +21,6 @@ def progress(what: str, total: int) -> Iterator[Callable[..., object]]:
         yield lambda _=1: None
         return
     # What goes to stdout stays there: rich would send it to the bar's console, and so to stderr.
-    with Progress(console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
+    with Progress(console=console(sys.stderr), transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done=1: bar.advance(task, done)
