@@ -40,6 +40,7 @@ ANOMALY = Anomaly(
     direction="slower", worse=True, value=13885.0, median=4676.0, spread=123.4, z=74.6, count=1234567, days=14,
     since_ms=1_795_341_600_000, is_older=True, until_ms=None,
 )  # fmt: skip
+FOUND = Found(ANOMALY.since_ms, 0, 12, 3, 4, [ANOMALY])
 TREND = Trend(
     name="llm", kind="stage", figure="duration_ms", measure="p50", unit="ms", group={"model": "gpt-4o-mini-2024-07-18"},
     weeks=tuple(Week(week * 604_800_000, 1000.0 * week, 5000) for week in range(1, 13)), slope=1000.0, percent=15.4,
@@ -68,8 +69,8 @@ def letters() -> None:
 
 
 PRINTERS: dict[str, Callable[[], object]] = {
-    "anomalies": lambda: anomalies.show(Found(ANOMALY.since_ms, 0, 12, 3, 4, [ANOMALY]), "7d", as_json=False),
-    "trends": lambda: anomalies.show_trends([TREND], as_json=False),
+    "anomalies": lambda: anomalies.show(FOUND, anomalies.Looked("7d", (), 14), as_json=False),
+    "trends": lambda: anomalies.show_trends([TREND], (), as_json=False),
     "dlq": letters,
     "verify": lambda: verify.tell(LEDGER, [Gap(ID, 1234, 1200, 34)]),
     "restore": lambda: restore.tell(Path(), RESTORED, dry_run=True, as_json=False),
