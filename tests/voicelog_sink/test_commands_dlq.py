@@ -324,7 +324,7 @@ def test_replay_that_can_not_send_all_says_which_and_fails(run: Run, kill: Kill,
         (("list", "--since", "soon"), "'soon' is no time: expected a length such as 30m"),
         (("show", "7"), "'7' is no letter: expected PARTITION:OFFSET such as 2:17"),
         (("list", "--session", ""), "an empty session id; expected a call's whole id"),
-        (("burn",), "No such command 'burn'"),
+        (("burn",), "'burn' is no command of voicelog-sink dlq: expected one of list, replay, show"),
     ],
 )
 def test_wrong_use_is_status_2_with_what_was_expected(run: Run, arguments: tuple[str, ...], said: str) -> None:
