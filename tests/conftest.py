@@ -22,7 +22,9 @@ settings.load_profile("voicelog")
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the user's own VOICELOG_* away, except what points the suite at servers."""
+    """Take away the user's own VOICELOG_*, except what points the suite at servers, and what changes what is printed."""
+    for name in ("COLUMNS", "FORCE_COLOR", "NO_COLOR"):  # what is printed is as wide and as plain everywhere
+        monkeypatch.delenv(name, raising=False)
     for name in list(os.environ):
         if name.startswith("VOICELOG_") and not name.startswith("VOICELOG_TEST_"):
             monkeypatch.delenv(name)
