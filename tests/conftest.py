@@ -22,7 +22,7 @@ settings.load_profile("voicelog")
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take away the user's own VOICELOG_*, except what points the suite at servers, and what changes what is printed."""
+    """Take away the user's own VOICELOG_*, except where servers are, and what changes how things are printed."""
     for name in ("COLUMNS", "FORCE_COLOR", "NO_COLOR"):  # what is printed is as wide and as plain everywhere
         monkeypatch.delenv(name, raising=False)
     for name in list(os.environ):
