@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from voicelog_sink.errors import SinkError
 from voicelog_sink.parts import TURN
@@ -93,16 +93,12 @@ def rolled_up(
     memory. Raises StoreError, and SinkError for a rollup that this version can't read.
     """
     groups: dict[str, defaultdict[Key, Total]] = {name: defaultdict(Total) for name in names}
-    for reading in found:
-        tier = reading.tier
-        partitions = [{"name": name, "tier": tier, "period": period} for name in names for period in reading.periods]
-        bounds = {"since_ms": reading.since_ms, "until_ms": reading.until_ms}
-        for row in store.tuples(METRIC_ROLLUPS.name, ("name", *dimensions, "sketch"), partitions, **bounds):
-            try:
-                groups[row[0]][row[1:-1]].add(row[-1])
-            except ValueError as exc:
-                message = f"{row[0]}, by {tier}: {exc}"
-                raise SinkError(message) from exc
+    for tier, row in _rows(store, names, found, (*dimensions, "sketch")):
+        try:
+            groups[row[0]][row[1:-1]].add(row[-1])
+        except ValueError as exc:
+            message = f"{row[0]}, by {tier}: {exc}"
+            raise SinkError(message) from exc
     return {name: _sums(totals) for name, totals in groups.items()}
 
 
@@ -113,14 +109,19 @@ def values_seen(
 
     Blocks while the store reads the rollups that `rolled_up` would, without their sketches.
     """
-    values = set[str]()
+    rows = _rows(store, names, found, (dimension, *where, "count"))
+    return sorted({row[1] for _, row in rows if row[-1] and row[2:-1] == tuple(where.values())})
+
+
+def _rows(
+    store: Store, names: Sequence[str], found: Iterable[Reading], columns: Sequence[str]
+) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Yield the tier and the row of each rollup of these names: its name, and these columns."""
     for reading in found:
         partitions = [{"name": n, "tier": reading.tier, "period": period} for n in names for period in reading.periods]
         bounds = {"since_ms": reading.since_ms, "until_ms": reading.until_ms}
-        for row in store.tuples(METRIC_ROLLUPS.name, (dimension, *where, "count"), partitions, **bounds):
-            if row[-1] and row[1:-1] == tuple(where.values()):
-                values.add(row[0])
-    return sorted(values)
+        for row in store.tuples(METRIC_ROLLUPS.name, ("name", *columns), partitions, **bounds):
+            yield reading.tier, row
 
 
 def _sums(totals: Mapping[Key, Total]) -> Groups:
